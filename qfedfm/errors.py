@@ -1,0 +1,88 @@
+"""The errors of qfedfm, in one tree.
+
+Every message says what was expected, what arrived and what to do about it::
+
+    QfedfmError
+    ├── ConfigurationError   a declaration, file or argument that cannot be run as written (also a ValueError)
+    ├── DataError            data that is missing, unreadable, or not what it claims to be
+    │   └── DownloadError    data that could not be fetched or failed its checksum
+    ├── CircuitError         a circuit that cannot be read, lowered or simulated (also a ValueError)
+    ├── MissingExtraError    an optional package that is not installed (also an ImportError)
+    ├── RunError             a run directory that cannot be written, resumed or read
+    ├── ClientError          a client that failed in a round; names client and round
+    │   └── UpdateError      a client whose update arrived but is not acceptable
+    ├── SealError            an envelope that was refused
+    └── KeySourceError       keys that cannot be had
+        └── KeyExhausted     the source has no key left to give
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class QfedfmError(Exception):
+    """Base of every error that qfedfm raises on purpose."""
+
+
+class ConfigurationError(QfedfmError, ValueError):
+    """A declaration, file or argument that cannot be run as written.
+
+    `problems` holds one line for each mistake, so that a file with four mistakes shows four.
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(QfedfmError):
+    """Data that is missing, unreadable, or not what it claims to be."""
+
+
+class DownloadError(DataError):
+    """Data that could not be fetched, or that failed its checksum."""
+
+
+class CircuitError(QfedfmError, ValueError):
+    """A circuit that cannot be read, lowered or simulated."""
+
+
+class MissingExtraError(QfedfmError, ImportError):
+    """An optional package that is not installed; the message holds the line that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package '{package}': run  pip install 'qfedfm[{extra}]'")
+
+
+class RunError(QfedfmError):
+    """A run directory that cannot be written, resumed or read."""
+
+
+class ClientError(QfedfmError):
+    """A client that failed; the message names the client and the round."""
+
+    def __init__(self, client: str, round: int, reason: str) -> None:
+        self.client, self.round, self.reason = client, round, reason
+        super().__init__(f"client '{client}' failed in round {round}: {reason}")
+
+
+class UpdateError(ClientError):
+    """A client whose update arrived but is not acceptable: NaN, wrong shape, impossible row count."""
+
+
+class SealError(QfedfmError):
+    """An envelope that was refused: altered, replayed, of another round, sender, receiver or version."""
+
+
+class KeySourceError(QfedfmError):
+    """Keys that cannot be had: an unknown id, a key already used, a broken source."""
+
+
+class KeyExhausted(KeySourceError):  # noqa: N818  (the usual name in the QKD literature)
+    """The source has no key left to give."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the known word most like `word`, or an empty string."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""
