@@ -1,0 +1,139 @@
+"""A data set in memory, and its split into training, validation and test rows.
+
+Rows of one group (the sentences of one review) resemble one another, so a split never parts them: otherwise the test
+data would leak into training. A split keeps each domain's proportions, because the domains are the natural clients.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigurationError, DataError
+from ..seeds import stream
+
+Items = tuple[str, ...] | NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled rows, each with a group and a domain. Two data sets are equal when their fingerprints are.
+
+    items: (rows,) texts, or (rows, features) float32. labels: (rows,) int64, indices into `classes`. groups: (rows,)
+    int64; rows of one group are never parted by a split. domains: (rows,) strings, the natural client of each row.
+
+    Raises DataError for lengths that differ, NaN or infinite features, labels outside the classes, or a single class.
+    """
+
+    name: str
+    items: Items
+    labels: Rows
+    classes: tuple[str, ...]
+    groups: Rows
+    domains: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in ("items", "labels", "groups", "domains")}
+        if len(set(lengths.values())) > 1:
+            found = ", ".join(f"{count} {name}" for name, count in lengths.items())
+            raise DataError(f"{self.name}: items, labels, groups and domains must have one entry per row; got {found}")
+        if isinstance(self.items, np.ndarray):
+            _check_features(self.name, self.items)
+        elif not all(isinstance(item, str) for item in self.items):
+            raise DataError(f"{self.name}: features must be float32 (rows, features), or one text for each row")
+        if len(present := np.unique(self.labels)) < 2:
+            raise DataError(
+                f"{self.name}: a task needs rows of at least two classes; got {len(present)} in {len(self)} rows"
+            )
+        if present[0] < 0 or present[-1] >= len(self.classes):
+            raise DataError(
+                f"{self.name}: labels must be 0 to {len(self.classes) - 1} for {len(self.classes)} classes; "
+                f"got {present[0]} to {present[-1]}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dataset) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return the sha256 of all content but the name, in hex: equal on every machine."""
+        digest = hashlib.sha256(json.dumps([self.classes, self.domains.tolist()]).encode())
+        digest.update(self.labels.astype("<i8").tobytes() + self.groups.astype("<i8").tobytes())
+        if isinstance(self.items, np.ndarray):
+            digest.update(json.dumps(self.items.shape).encode() + self.items.astype("<f4").tobytes())
+        else:
+            digest.update(json.dumps(self.items).encode())
+        return digest.hexdigest()
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What an experiment's `data` is: anything that can load a data set."""
+
+    def load(self) -> Dataset:
+        """Return the data set; the same one every time."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sorted row indices of the three parts; together they are all rows, each once."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+
+
+def split(dataset: Dataset, seed: int, validation: float = 0.15, test: float = 0.25) -> Split:
+    """Divide the rows into training, validation and test rows, by group, within each domain.
+
+    A function of the data set and the seed alone. The groups of a domain are shuffled and laid end to end on a circle
+    of circumference 1; a random arc of length `test` is the test part, the arc of length `validation` after it the
+    validation part, the rest trains. (Systematic sampling: each part's expected size is exact, and it misses its size
+    in a domain by at most the largest group.) A group belongs to the domain of its first row.
+
+    Raises ConfigurationError for fractions that leave a part empty.
+    """
+    if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+        raise ConfigurationError(
+            f"validation and test must be fractions above 0 that leave rows to train on; got validation={validation}, "
+            f"test={test}"
+        )
+    _, first, group, sizes = np.unique(dataset.groups, return_index=True, return_inverse=True, return_counts=True)
+    position = np.empty(len(sizes))
+    for domain in np.unique(dataset.domains):
+        generator = stream(seed, "split", str(domain))
+        order = generator.permutation(np.flatnonzero(dataset.domains[first] == domain))
+        ends = np.cumsum(sizes[order])
+        if len(order):
+            position[order] = ((ends - sizes[order] / 2) / ends[-1] + generator.random()) % 1
+    part = np.searchsorted([test, test + validation], position, side="right")[group]
+    parts = [np.flatnonzero(part == index) for index in (2, 1, 0)]
+    if empty := [name for name, rows in zip(("training", "validation", "test"), parts, strict=True) if not len(rows)]:
+        raise ConfigurationError(
+            f"validation={validation}, test={test} leave no {' and no '.join(empty)} rows of '{dataset.name}' "
+            f"({len(dataset)} rows in {len(sizes)} groups): use other fractions, more rows or smaller groups"
+        )
+    return Split(*parts)
+
+
+def _check_features(name: str, items: NDArray[np.float32]) -> None:
+    if items.ndim != 2 or items.dtype != np.float32:
+        raise DataError(f"{name}: features must be float32 (rows, features); got {items.dtype} {items.shape}")
+    if len(bad := np.argwhere(~np.isfinite(items))):
+        row, column = bad[0]
+        raise DataError(
+            f"{name}: features must be finite; row {row}, feature {column} is {items[row, column]} "
+            f"({len(bad)} such values): drop or fill them"
+        )
