@@ -1,0 +1,80 @@
+"""qfedfm: federated foundation models with quantum parts.
+
+    import qfedfm as qf
+
+    experiment = qf.Experiment(head=qf.heads.Variational("strongly_entangling", {"n": 4, "layers": 2}), rounds=10)
+    result = qf.run(experiment)
+
+Names are loaded when they are first used, so importing the package is quick and imports no heavy library.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import aggregation, backbones, codecs, data, evidence, federation, heads, plots, qkd, quantum, seal, training
+    from .compare import Comparison, compare, twins
+    from .data import IID, Dirichlet, Natural, NaturalSplit
+    from .errors import QfedfmError
+    from .experiment import Experiment
+    from .federation import Clients, Training
+    from .result import Result
+    from .run import run
+
+_HOMES = {
+    "Clients": "federation",
+    "Comparison": "compare",
+    "Dirichlet": "data",
+    "Experiment": "experiment",
+    "IID": "data",
+    "Natural": "data",
+    "NaturalSplit": "data",
+    "QfedfmError": "errors",
+    "Result": "result",
+    "Training": "federation",
+    "compare": "compare",
+    "run": "run",
+    "twins": "compare",
+}
+
+__version__ = "0.1.0"
+__all__ = [
+    "IID",
+    "Clients",
+    "Comparison",
+    "Dirichlet",
+    "Experiment",
+    "Natural",
+    "NaturalSplit",
+    "QfedfmError",
+    "Result",
+    "Training",
+    "aggregation",
+    "backbones",
+    "codecs",
+    "compare",
+    "data",
+    "evidence",
+    "federation",
+    "heads",
+    "plots",
+    "qkd",
+    "quantum",
+    "run",
+    "seal",
+    "training",
+    "twins",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'qfedfm' has no attribute '{name}'")
+    home = _HOMES.get(name)
+    value = getattr(import_module(f"{__name__}.{home}"), name) if home else import_module(f"{__name__}.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,135 @@
+"""The command line: `qfedfm COMMAND --help` says what each command takes.
+
+Heavy modules are imported by the command that needs them, so that `--help` answers at once. Exit status: 0 when done,
+1 when a qfedfm error was printed, 2 for a wrong command line, 130 when interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .errors import ConfigurationError, QfedfmError
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = _parser().parse_args(argv)
+    command: Command = arguments.command
+    try:
+        command(arguments)
+    except ConfigurationError as error:
+        for problem in error.problems:
+            print(f"qfedfm: {problem}", file=sys.stderr)
+        if len(error.problems) > 1:
+            print(f"qfedfm: {len(error.problems)} mistakes", file=sys.stderr)
+        return 1
+    except QfedfmError as error:
+        print(f"qfedfm: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("qfedfm: interrupted; the same command with --resume goes on from the last round", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    from . import __version__
+
+    parser = argparse.ArgumentParser(prog="qfedfm", description="Federated foundation models with quantum parts.")
+    parser.add_argument("--version", action="version", version=f"qfedfm {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="quantum head against its classical twins on real text, in minutes")
+    demo.add_argument("--smoke", action="store_true", help="a very small version, to see that everything works")
+    demo.add_argument("--directory", type=Path, help="where to put the comparison (default: a new folder under runs/)")
+    demo.set_defaults(command=_demo)
+
+    run = _with_file(commands.add_parser("run", help="run an experiment file"))
+    _with_directory(run)
+    run.set_defaults(command=_run)
+
+    check = _with_file(commands.add_parser("check", help="validate an experiment file without running it"))
+    check.set_defaults(command=_check)
+
+    compare = _with_file(commands.add_parser("compare", help="compare an experiment's quantum head with its twins"))
+    _with_directory(compare)
+    compare.add_argument("--seeds", type=int, default=10, help="number of seeds (default 10)")
+    compare.add_argument("--rates", type=float, nargs="+", help="learning rates that every arm tries")
+    compare.add_argument(
+        "--margin", type=float, default=0.02, help="largest difference that would not matter (default 0.02)"
+    )
+    compare.set_defaults(command=_compare)
+
+    report = commands.add_parser("report", help="write the report of a run or comparison again, and summarise it")
+    report.add_argument("directory", type=Path, help="the directory of a run or comparison")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _with_file(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("file", type=Path, help="an experiment in TOML, see examples/")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=VALUE", dest="settings", help="override a value"
+    )
+    return parser
+
+
+def _with_directory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--directory", type=Path, help="where results go (default: a new folder under runs/)")
+    parser.add_argument("--resume", action="store_true", help="go on where an earlier start of the same thing stopped")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from .demo import demo
+
+    comparison = demo(arguments.smoke, arguments.directory)
+    print(f"\n{comparison!r}\n\nreport: {comparison.directory / 'report.html'}")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from .experiment import Experiment
+    from .run import run
+
+    experiment = Experiment.load(arguments.file, arguments.settings)
+    result = run(experiment, arguments.directory, resume=arguments.resume)
+    print(f"{result!r}\n{'report':>20}  {result.directory / 'report.html'}")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from .experiment import Experiment
+
+    experiment = Experiment.load(arguments.file, arguments.settings)
+    experiment.check()
+    print(f"{arguments.file}: a valid experiment, {experiment.identity[:8]}")
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from .compare import compare
+    from .experiment import Experiment
+
+    comparison = compare(
+        Experiment.load(arguments.file, arguments.settings),
+        seeds=arguments.seeds,
+        rates=arguments.rates,
+        margin=arguments.margin,
+        directory=arguments.directory,
+        resume=arguments.resume,
+    )
+    print(f"\n{comparison!r}\n\nreport: {comparison.directory / 'report.html'}")
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from .compare import COMPARISON, Comparison
+    from .result import Result
+
+    finished = (arguments.directory / COMPARISON).exists()
+    opened = Comparison.load(arguments.directory) if finished else Result.load(arguments.directory)
+    path = opened.report()
+    print(f"{opened!r}\n\nreport: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

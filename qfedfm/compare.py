@@ -1,0 +1,477 @@
+"""Compare: a head beside its twins, on the same seeds, splits, clients and rounds, each arm at its own best learning
+rate.
+
+Every (seed, learning rate) of an arm is a federation of its own, with its own keys and envelopes; all federations of
+an arm
+advance together, round by round, their clients trained as one cohort. For each seed the learning rate is chosen on that
+seed's validation rows; what is compared is the last round's metric on its test rows. The seed is the unit: statistics
+are paired by seed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import plots
+from .cache import write_atomically
+from .environment import environment
+from .errors import ClientError, ConfigurationError, RunError
+from .evidence import METRICS, Paired, mean_interval, paired, verdict
+from .experiment import Experiment
+from .federation import Clients
+from .federation.local import exchange_together
+from .heads import Linear, Variational, matched_classical
+from .progress import Progress
+from .records import EXPERIMENT, RunDirectory
+from .report import LIMITS, Report, Section, environment_rows, svg, write
+from .run import Federation, Prepared, bind, choose, describe, federate, measure, prepare
+from .training import Optimizer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+COMPARISON, REPORT = "comparison.json", "report.html"
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One federation of an arm: seed, learning rate, rounds as recorded; `failed` says why it stopped early."""
+
+    seed: int
+    rate: float
+    rounds: tuple[Line, ...]
+    failed: str = ""
+
+    def score(self, metric: str, part: str) -> float:
+        """Return the last round's metric on the "validation" or "test" rows."""
+        return float(self.rounds[-1][part][metric])
+
+
+@dataclass(frozen=True)
+class Arm:
+    """All trials of one head, its parameter counts, and the training rows of each client for the first seed."""
+
+    name: str
+    parameters: dict[str, int]
+    trials: tuple[Trial, ...]
+
+    def chosen(self, metric: str) -> dict[int, Trial]:
+        """Return for each seed the trial with the best metric on its validation rows, ties going to the lower loss."""
+        sign = 1 if METRICS[metric].higher_is_better else -1
+        best: dict[int, Trial] = {}
+        for trial in self.trials:
+            if trial.failed:
+                continue
+            rank = (sign * trial.score(metric, "validation"), -trial.score("loss", "validation"))
+            other = best.get(trial.seed)
+            if other is None or rank > (sign * other.score(metric, "validation"), -other.score("loss", "validation")):
+                best[trial.seed] = trial
+        return best
+
+
+class Comparison:
+    """A finished comparison: verdicts, tables, plots, a report. The first arm is the subject, the others its twins."""
+
+    def __init__(
+        self, experiment: Experiment, arms: Sequence[Arm], margin: float, metric: str, directory: Path
+    ) -> None:
+        self.experiment, self.arms, self.margin, self.metric, self.directory = (
+            experiment,
+            arms,
+            margin,
+            metric,
+            directory,
+        )
+        self.chosen = {arm.name: arm.chosen(metric) for arm in arms}
+        self.seeds = sorted(self.chosen[arms[0].name])
+
+    def scores(self, arm: str) -> np.ndarray:
+        """Return the test metric of the last round at the chosen learning rate, (seeds,)."""
+        return np.array([self.chosen[arm][seed].score(self.metric, "test") for seed in self.seeds])
+
+    @cached_property
+    def results(self) -> dict[str, Paired]:
+        """The paired comparison of the subject with each twin."""
+        subject = self.scores(self.arms[0].name)
+        return {arm.name: paired(subject, self.scores(arm.name), self.margin) for arm in self.arms[1:]}
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """One sentence for each twin."""
+        name = self.arms[0].name
+        return tuple(_sentence(verdict(name, twin, self.metric, result)) for twin, result in self.results.items())
+
+    @property
+    def verdict(self) -> str:
+        """The sentence on the subject and its first twin, never more than the interval allows."""
+        return self.verdicts[0]
+
+    def table(self) -> "pd.DataFrame":
+        """Return one row per arm: parameters, mean test metric with interval, the learning rates chosen."""
+        import pandas as pd
+
+        rows = []
+        for arm in self.arms:
+            interval = mean_interval(self.scores(arm.name))
+            rates = [trial.rate for trial in self.chosen[arm.name].values()]
+            rows.append(
+                {
+                    "arm": arm.name,
+                    "classical parameters": arm.parameters["classical"],
+                    "quantum parameters": arm.parameters["quantum"],
+                    f"test {self.metric}": interval.mean,
+                    "95 % low": interval.low,
+                    "95 % high": interval.high,
+                    "learning rates chosen (times)": ", ".join(f"{r:g} ({rates.count(r)})" for r in sorted(set(rates))),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per arm, seed and round, at the chosen learning rates."""
+        import pandas as pd
+
+        rows = []
+        for arm in self.arms:
+            for seed, trial in self.chosen[arm.name].items():
+                for line in trial.rounds:
+                    scores = {f"{part}_{name}": line[part][name] for part in ("validation", "test") for name in METRICS}
+                    rows.append({"arm": arm.name, "seed": seed, "rate": trial.rate, "round": line["round"], **scores})
+        return pd.DataFrame(rows)
+
+    def costs(self) -> "pd.DataFrame":
+        """Return what each arm's chosen federations sent and used, per seed, counted from their envelopes."""
+        import pandas as pd
+
+        rows = []
+        for arm in self.arms:
+            entries = [
+                entry for t in self.chosen[arm.name].values() for line in t.rounds for entry in line.get("ledger", ())
+            ]
+            n = len(self.seeds)
+            rows.append(
+                {
+                    "arm": arm.name,
+                    "MB to clients": sum(e["bytes_down"] for e in entries) / n / 1e6,
+                    "MB to server": sum(e["bytes_up"] for e in entries) / n / 1e6,
+                    "envelopes": 2 * len(entries) // n,
+                    "key bits": sum(sum(e["key_bits"].values()) for e in entries) // n,
+                    "local steps": sum(e["steps"] for e in entries) // n,
+                    "circuit executions": sum(e["executions"] for e in entries) // n,
+                    "shots": sum(e["shots"] for e in entries) // n,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def clients(self) -> "pd.DataFrame":
+        """Return the mean test metric of each client's own rows, one column per arm, averaged over seeds."""
+        import pandas as pd
+
+        columns = {}
+        for arm in self.arms:
+            per_seed = [trial.rounds[-1]["per_client"] for trial in self.chosen[arm.name].values()]
+            columns[arm.name] = pd.DataFrame([{c: v[self.metric] for c, v in one.items()} for one in per_seed]).mean()
+        return pd.DataFrame(columns).rename_axis("client").reset_index().sort_values("client")
+
+    def plot(self, metric: str | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Plot the arms' test metric against rounds with intervals; return the axes."""
+        return plots.learning_curves(self.to_frame(), f"test_{metric or self.metric}", ax=ax)
+
+    def plot_differences(self, ax: "Axes | None" = None) -> "Axes":
+        """Plot each seed's difference, subject minus twin, with mean, interval and margin; return the axes."""
+        scale, unit = (100, "points") if METRICS[self.metric].percent else (1, self.metric)
+        subject = self.scores(self.arms[0].name)
+        values = {twin: scale * (subject - self.scores(twin)) for twin in self.results}
+        results = {
+            twin: paired(scale * subject, scale * self.scores(twin), scale * self.margin) for twin in self.results
+        }
+        return plots.paired_differences(values, results, scale * self.margin, f"test {self.metric}, {unit}", ax)
+
+    def report(self) -> Path:
+        """Write report.html into the comparison's directory and return its path."""
+        return write(_report(self), self.directory / REPORT)
+
+    def __repr__(self) -> str:
+        table = self.table().to_string(index=False, float_format=lambda x: f"{x:.4f}")
+        return "\n".join([*self.verdicts, "", table])
+
+    def _repr_html_(self) -> str:
+        verdicts = "".join(f"<p><b>{sentence}</b></p>" for sentence in self.verdicts)
+        return verdicts + self.table().to_html(index=False, float_format=lambda x: f"{x:.4f}")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Comparison":
+        """Return the comparison that a directory holds; raise `RunError` if it is not a finished one."""
+        folder = Path(directory)
+        try:
+            data = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{folder} holds no finished comparison ({error}); finish it with resume=True") from error
+        arms = [_arm_from_json(arm) for arm in data["arms"]]
+        return cls(Experiment.load(folder / EXPERIMENT), arms, data["margin"], data["metric"], folder)
+
+
+def twins(experiment: Experiment) -> dict[str, Experiment]:
+    """Return the default arms: the experiment's quantum head, its matched classical head, and a linear probe."""
+    if not isinstance(experiment.head, Variational):
+        raise ConfigurationError(
+            f"compare knows the twins of a Variational head; got {type(experiment.head).__name__}: "
+            "pass arms={name: experiment}"
+        )
+    return {
+        "quantum head": experiment,
+        "matched classical head": replace(experiment, head=matched_classical(experiment.head)),
+        "linear probe": replace(experiment, head=Linear()),
+    }
+
+
+def compare(
+    experiment: Experiment,
+    arms: Mapping[str, Experiment] | None = None,
+    *,
+    seeds: int = 10,
+    rates: Sequence[float] | None = None,
+    margin: float = 0.02,
+    metric: str = "accuracy",
+    directory: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> Comparison:
+    """Compare the first arm with all others and return verdicts, tables and plots; write a report.
+
+    arms: name to experiment, the subject first; None takes `twins(experiment)`. seeds: how many, from the experiment's
+    own
+    on. rates: the learning rates that every arm tries, by default the optimiser's own and a third and three times of
+    it;
+    rates set for single parts move in proportion. margin: the largest difference that would not matter, in units of the
+    metric. resume: keep the arms that a stopped comparison in `directory` had finished.
+    """
+    chosen = dict(twins(experiment) if arms is None else arms)
+    _check(chosen, seeds, margin, metric)
+    lr = experiment.training.optimizer.lr
+    grid = tuple(float(f"{rate:.6g}") for rate in (rates or (lr / 3, lr, lr * 3)))
+    folder = choose(replace(experiment, name=f"{experiment.name}-compare"), directory, resume)
+    asked = {
+        "identity": {name: arm.identity for name, arm in chosen.items()},
+        "seeds": seeds,
+        "rates": grid,
+        "margin": margin,
+        "metric": metric,
+    }
+    facts = json.loads(json.dumps(asked))
+    if resume and folder.exists():
+        record = RunDirectory(folder)
+        if record.facts() != facts:
+            raise RunError(f"{folder} belongs to another comparison: choose another directory")
+    else:
+        record = RunDirectory.create(folder, experiment.save, facts, environment())
+    prepared: list[tuple[Experiment, Prepared]] = []
+    done = []
+    for number, (name, arm) in enumerate(chosen.items()):
+        file = folder / f"arm-{number}.json"
+        if not file.exists():
+            data = _prepared_for(arm, prepared, progress)
+            outcome = _train_arm(name, arm, data, range(experiment.seed, experiment.seed + seeds), grid, progress)
+            write_atomically(file, json.dumps(asdict(outcome)).encode())
+        done.append(_arm_from_json(json.loads(file.read_text(encoding="utf-8"))))
+    result = Comparison(experiment, done, margin, metric, folder)
+    summary = {"arms": [asdict(arm) for arm in done], "margin": margin, "metric": metric, "verdicts": result.verdicts}
+    write_atomically(folder / COMPARISON, json.dumps(summary).encode())
+    result.report()
+    return result
+
+
+def _check(arms: Mapping[str, Experiment], seeds: int, margin: float, metric: str) -> None:
+    wrong = []
+    if len(arms) < 2:
+        wrong.append(f"compare needs a subject and at least one twin; got {len(arms)} arms")
+    if seeds < 1:
+        wrong.append(f"seeds: expected at least 1; got {seeds}")
+    if metric not in METRICS:
+        wrong.append(f"metric: expected one of {', '.join(METRICS)}; got '{metric}'")
+    if not margin > 0:
+        wrong.append(f"margin: expected a positive difference that would not matter; got {margin}")
+    subject = next(iter(arms.values()))
+    for name, arm in arms.items():
+        same = ("data", "clients", "rounds", "validation", "test", "seed")
+        differing = [field for field in same if getattr(arm, field) != getattr(subject, field)]
+        if differing:
+            wrong.append(
+                f"arm '{name}' differs from the subject in {', '.join(differing)}: that is not a fair comparison"
+            )
+    if wrong:
+        raise ConfigurationError(wrong)
+
+
+def _prepared_for(arm: Experiment, known: list[tuple[Experiment, Prepared]], progress: bool) -> Prepared:
+    """Return the data of an arm, loaded once for all arms that share it."""
+    for other, data in known:
+        if (other.data, other.backbone, other.precision) == (arm.data, arm.backbone, arm.precision):
+            return data
+    data = prepare(arm, progress)
+    known.append((arm, data))
+    return data
+
+
+def _train_arm(
+    name: str, arm: Experiment, prepared: Prepared, seeds: range, grid: Sequence[float], progress: bool
+) -> Arm:
+    """Run all federations of one arm together."""
+    model = bind(arm, prepared)
+    points = [(seed, rate) for seed in seeds for rate in grid]
+    federations = {
+        (seed, rate): federate(_at(arm, seed, rate), prepared, model, run_id=f"{arm.identity[:16]}-{seed:08d}-{i:04d}")
+        for i, (seed, rate) in enumerate(points)
+    }
+    lines: dict[tuple[int, float], list[Line]] = {point: [] for point in points}
+    failed: dict[tuple[int, float], str] = {}
+    _measure(federations, {point: {"round": 0} for point in points}, lines)
+    with Progress(name, arm.rounds, enabled=progress) as bar:
+        for number in range(1, arm.rounds + 1):
+            alive = {point: federation for point, federation in federations.items() if point not in failed}
+            outcomes = _advance(alive, failed)
+            _measure({point: alive[point] for point in outcomes}, outcomes, lines)
+            if not outcomes:
+                raise ClientError(*_first_failure(failed))
+            best = float(np.mean([max(_last(lines, s, r, failed) for r in grid) for s in seeds]))
+            bar.advance(f"round {number}/{arm.rounds}  validation accuracy {best:.3f}  ({len(points)} federations)")
+    for seed in seeds:
+        if all((seed, rate) in failed for rate in grid):
+            raise ClientError(
+                "all", arm.rounds, f"no learning rate of {list(grid)} trained arm '{name}' at seed {seed}"
+            )
+    trials = tuple(Trial(*point, tuple(lines[point]), failed.get(point, "")) for point in points)
+    return Arm(name, model.count(), trials)
+
+
+def _last(lines: Mapping[tuple[int, float], list[Line]], seed: int, rate: float, failed: Mapping[Any, str]) -> float:
+    return 0.0 if (seed, rate) in failed else float(lines[seed, rate][-1]["validation"]["accuracy"])
+
+
+def _first_failure(failed: Mapping[tuple[int, float], str]) -> tuple[str, int, str]:
+    return "all", 0, f"every federation of the arm failed, the first with: {next(iter(failed.values()))}"
+
+
+def _advance(
+    federations: Mapping[tuple[int, float], Federation], failed: dict[tuple[int, float], str]
+) -> dict[tuple[int, float], Line]:
+    """Run one round of all federations; one whose client fails (a learning rate that diverges) is put into `failed`."""
+    members = list(federations.values())
+    replies = exchange_together([f.engine for f in members], [f.server.begin() for f in members])
+    outcomes = {}
+    for (point, federation), reply in zip(federations.items(), replies, strict=True):
+        try:
+            outcomes[point] = describe(federation.server.finish(reply))
+        except ClientError as error:
+            failed[point] = str(error)
+    return outcomes
+
+
+def _measure(
+    federations: Mapping[tuple[int, float], Federation],
+    outcomes: Mapping[tuple[int, float], Line],
+    lines: dict[tuple[int, float], list[Line]],
+) -> None:
+    if federations:
+        for point, scores in zip(federations, measure(list(federations.values())), strict=True):
+            lines[point].append(dict(outcomes[point]) | scores)
+
+
+def _at(arm: Experiment, seed: int, rate: float) -> Experiment:
+    """Return an arm at one seed and learning rate, rates of single parts moved in proportion."""
+    optimizer: Optimizer = arm.training.optimizer
+    rates = {part: value * rate / optimizer.lr for part, value in optimizer.rates.items()}
+    moved: Optimizer = replace(optimizer, lr=rate, rates=rates)  # type: ignore[type-var]  # a protocol of dataclasses
+    return replace(arm, seed=seed, training=replace(arm.training, optimizer=moved))
+
+
+def _arm_from_json(data: dict[str, Any]) -> Arm:
+    trials = tuple(Trial(t["seed"], t["rate"], tuple(t["rounds"]), t["failed"]) for t in data["trials"])
+    return Arm(data["name"], data["parameters"], trials)
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _report(comparison: Comparison) -> Report:
+    experiment, clients = comparison.experiment, comparison.experiment.clients
+    record = RunDirectory(comparison.directory)
+    facts = record.facts()
+    failed = [(arm.name, t) for arm in comparison.arms for t in arm.trials if t.failed]
+    keys = experiment.seal.keys.source
+    sections = [
+        Section(
+            "Quantum against its twins",
+            f"Last round's {comparison.metric} on held-out test rows, mean over {len(comparison.seeds)} seeds with "
+            "95 % t intervals. "
+            f"Every arm tried the learning rates {', '.join(f'{r:g}' for r in facts['rates'])}; "
+            "each seed's was chosen on its own validation rows.",
+            svg(comparison.plot_differences(), "paired differences between the quantum head and its twins"),
+            f"{_sentence(comparison.arms[0].name)} minus each twin, one tick a seed; mean and 95 % interval.",
+            comparison.table(),
+        ),
+        Section("Learning curves", "", svg(comparison.plot(), "test metric against rounds for each arm")),
+        Section(
+            "Statistics",
+            "Paired by seed. TOST tests whether the difference is smaller than the margin.",
+            table=_statistics(comparison),
+        ),
+        Section(
+            "Each client",
+            f"Mean {comparison.metric} over seeds on each client's own test rows.",
+            table=comparison.clients(),
+        ),
+        Section(
+            "Ledger",
+            "Per seed, at the chosen learning rate, counted from the envelopes that were really sealed and opened. "
+            f"Keys: {keys}" + (" (a shared secret, not quantum key distribution)." if keys == "preshared" else "."),
+            table=comparison.costs(),
+        ),
+    ]
+    if failed:
+        texts = "; ".join(f"{name}, seed {t.seed}, rate {t.rate:g}: {t.failed}" for name, t in failed)
+        sections.append(Section("Federations that failed", texts))
+    return Report(
+        f"{experiment.name}: {type(experiment.data).__name__}, {_clients_text(clients)}, {experiment.rounds} rounds",
+        comparison.verdicts,
+        tuple(sections),
+        environment_rows(record.environment()),
+        f"qfedfm compare {EXPERIMENT} --seeds {len(comparison.seeds)} --margin {comparison.margin:g} "
+        f"--rates {' '.join(f'{r:g}' for r in facts['rates'])}",
+        (
+            *LIMITS,
+            "Learning rates were tuned on a small grid; other hyper-parameters were equal for all arms and not tuned.",
+        ),
+    )
+
+
+def _clients_text(clients: Clients) -> str:
+    count = "natural clients" if clients.count is None else f"{clients.count} clients"
+    return f"{count} ({type(clients.partition).__name__})"
+
+
+def _statistics(comparison: Comparison) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = [
+        {
+            "twin": twin,
+            "difference": result.difference,
+            "95 % low": result.low,
+            "95 % high": result.high,
+            "paired t, p": result.p_difference,
+            f"TOST p (margin {result.margin:g})": result.p_equivalence,
+            "Wilcoxon p": result.p_wilcoxon,
+            "seeds": result.n,
+        }
+        for twin, result in comparison.results.items()
+    ]
+    return pd.DataFrame(rows)

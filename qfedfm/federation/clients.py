@@ -1,0 +1,151 @@
+"""The clients' side of a round: open the model, train, seal the update.
+
+A `Cohort` holds the clients of one federation that live in this process: all of them in a simulation, one behind a
+network. Either way they go through `answer`, which trains them together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from ..declaration import declared
+from ..errors import ConfigurationError
+from ..heads.model import Model
+from ..params import Params, Specs, difference, stack, unstack
+from ..seal import Header
+from ..seeds import stream
+from ..training import Adam, Lane, Optimizer, Trained, train_cohort
+from ..training.cohort import MEMORY_BUDGET
+from .messages import SERVER, Channel, Report
+
+Intervention = Callable[[str, int, Params], Params]
+
+
+@declared
+class Training:
+    """How a client trains in a round.
+
+    optimizer: its rule. batch_size: rows of a minibatch. epochs: passes over its rows; or `steps` minibatches if given.
+    keep_state: whether its optimiser state lives on to the next round it takes part in (False: fresh each round, as in
+    federated averaging).
+    """
+
+    optimizer: Optimizer = Adam()
+    batch_size: int = 16
+    epochs: int = 1
+    steps: int | None = None
+    keep_state: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"Training.{name}: expected at least 1; got {value}")
+
+
+@dataclass
+class Cohort:
+    """The clients of one federation in this process.
+
+    rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). states: optimiser states kept
+    between rounds, by client. intervene: for experiments on failures and attacks, maps (client, round, delta) to the
+    delta that is sent; what it raises is that client's failure.
+    """
+
+    model: Model
+    table: Tensor
+    labels: Tensor
+    rows: Mapping[str, np.ndarray]
+    training: Training
+    channel: Channel
+    seed: int
+    states: dict[str, Params]
+    intervene: Intervention | None = None
+    memory_budget: int = MEMORY_BUDGET
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """One client with the model it received."""
+
+    federation: int
+    client: str
+    header: Header
+    params: Params
+
+
+def answer(cohorts: Sequence[Cohort], envelopes: Sequence[Mapping[str, bytes]]) -> list[dict[str, bytes | Exception]]:
+    """Answer one round of envelopes {client: bytes} for each cohort; a client that fails answers with its exception.
+
+    Cohorts answered together share model, data and training but for learning rates.
+    """
+    answers: list[dict[str, bytes | Exception]] = [{} for _ in cohorts]
+    opened = []
+    for federation, (cohort, arrived) in enumerate(zip(cohorts, envelopes, strict=True)):
+        for client, data in arrived.items():
+            try:
+                header, params, _ = cohort.channel.receive(data, "model", SERVER, client)
+                opened.append(_Opened(federation, client, header, params))
+            except Exception as error:  # noqa: BLE001  (whatever stops a client is that client's failure, by name)
+                answers[federation][client] = error
+    if opened:
+        trained = _train(cohorts, opened)
+        states = unstack(trained.state) if trained.state else [{}] * len(opened)
+        for lane, (one, local, state) in enumerate(zip(opened, unstack(trained.params), states, strict=True)):
+            cohort = cohorts[one.federation]
+            report = {
+                "rows": len(cohort.rows[one.client]),
+                "steps": trained.steps[lane],
+                "executions": trained.examples[lane] if cohort.model.circuit else 0,
+                "loss": float(trained.loss[lane]),
+            }
+            try:
+                answers[one.federation][one.client] = _reply(cohort, one, local, report)
+            except Exception as error:  # noqa: BLE001  (as above)
+                answers[one.federation][one.client] = error
+            else:
+                if cohort.training.keep_state:
+                    cohort.states[one.client] = state
+    return answers
+
+
+def travelling(specs: Specs) -> Specs:
+    """Return the specs of the parameters that are sent: trainable and shared."""
+    return tuple(spec for spec in specs if spec.trainable and spec.shared)
+
+
+def _train(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> Trained:
+    first = cohorts[0]
+    lanes, states = [], []
+    params = stack([one.params for one in opened])
+    fresh = first.training.optimizer.init({name: tensor[:1] for name, tensor in params.items()})
+    for one in opened:
+        cohort = cohorts[one.federation]
+        if cohort.model is not first.model or cohort.table is not first.table:
+            raise ConfigurationError("cohorts answered together must share their model and data")
+        generator = stream(cohort.seed, "order", one.client, one.header.round)
+        lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer))
+        states.append(cohort.states.get(one.client) or {name: tensor[0] for name, tensor in fresh.items()})
+    return train_cohort(
+        first.model,
+        params,
+        first.table,
+        first.labels,
+        lanes,
+        batch_size=first.training.batch_size,
+        epochs=first.training.epochs,
+        steps=first.training.steps,
+        state=stack(states) if fresh else {},
+        memory_budget=first.memory_budget,
+    )
+
+
+def _reply(cohort: Cohort, one: _Opened, local: Params, report: Report) -> bytes:
+    number = one.header.round
+    delta = difference(local, one.params, travelling(cohort.model.specs))
+    if cohort.intervene is not None:
+        delta = cohort.intervene(one.client, number, delta)
+    body = cohort.channel.encode(delta, stream(cohort.seed, "encode", one.client, number))
+    return cohort.channel.send("update", number, one.client, SERVER, body, one.header.base_hash, report)

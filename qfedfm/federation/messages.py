@@ -1,0 +1,121 @@
+"""Messages: tensors with a short report, encoded, sealed, and opened again at the other end.
+
+Both directions go through here. A `Channel` is one node's end of all its links: it counts its own messages, remembers
+what it accepted, and turns any unacceptable bytes into a `SealError` before they can touch a model.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..codecs import Codec, TensorMeta
+from ..errors import SealError
+from ..params import Params, Specs, specs_hash
+from ..qkd import KeySource
+from ..seal import Expected, Header, ReplayGuard, Seal
+from ..seal.envelope import Kind
+
+SERVER = "server"
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tensors as a codec wrote them: bytes, and what the header says of them."""
+
+    data: bytes
+    tensors: tuple[TensorMeta, ...]
+
+
+class Channel:
+    """One node's end of its sealed links in one attempt at one run.
+
+    run: the run's name. attempt: 1 for the first start, one more after each resume. specs: the tensors that travel.
+    key_bits: bits of key that messages to and from each peer took, by (peer, kind), since somebody last cleared it.
+    """
+
+    def __init__(self, run: str, attempt: int, specs: Specs, codec: Codec, seal: Seal, source: KeySource) -> None:
+        self.run, self.attempt, self.specs, self.codec, self.seal, self.source = (
+            run,
+            attempt,
+            specs,
+            codec,
+            seal,
+            source,
+        )
+        self._spec_hash = specs_hash(specs)
+        self._sent: Counter[tuple[str, str]] = Counter()
+        self._seen = ReplayGuard()
+        self.key_bits: Counter[tuple[str, str]] = Counter()
+        self._max_bytes = 2**18 + 4 * sum(spec.size * spec.torch_dtype.itemsize for spec in specs)
+
+    def encode(self, tensors: Params, generator: np.random.Generator) -> Encoded:
+        """Encode tensors {name: (*shape)}; the generator serves codecs that round at random."""
+        data, meta, _ = self.codec.encode(tensors, self.specs, {}, generator)
+        return Encoded(data, meta)
+
+    def send(
+        self,
+        kind: Kind,
+        round: int,
+        sender: str,
+        receiver: str,
+        body: Encoded,
+        base_hash: str,
+        report: Report | None = None,
+    ) -> bytes:
+        """Return the sealed envelope of `body` followed by `report` as JSON."""
+        self._sent[sender, receiver] += 1
+        header = Header(
+            run=self.run,
+            round=round,
+            attempt=self.attempt,
+            seq=self._sent[sender, receiver],
+            kind=kind,
+            sender=sender,
+            receiver=receiver,
+            spec_hash=self._spec_hash,
+            base_hash=base_hash,
+            codecs=(self.codec.name,),
+            tensors=body.tensors,
+        )
+        payload = body.data + json.dumps(report or {}).encode()
+        self.key_bits[receiver, kind] += self.seal.key_bits(len(payload))
+        return self.seal.seal(header, payload, self.source)
+
+    def receive(
+        self,
+        data: bytes,
+        kind: Kind,
+        sender: str,
+        receiver: str,
+        round: int | None = None,
+        base_hash: str | None = None,
+    ) -> tuple[Header, Params, Report]:
+        """Open an envelope and return its header, tensors and report; raise `SealError` unless all is as expected.
+
+        A client leaves `round` and `base_hash` open: it learns both from the server, whose messages only move forwards.
+        """
+        expected = Expected(
+            run=self.run,
+            round=round,
+            attempt=self.attempt,
+            kind=kind,
+            sender=sender,
+            receiver=receiver,
+            spec_hash=self._spec_hash,
+            base_hash=base_hash,
+            codecs=(self.codec.name,),
+        )
+        header, payload = self.seal.unseal(data, expected, self.source, self._seen, self._max_bytes)
+        self.key_bits[sender, kind] += self.seal.key_bits(len(payload))
+        try:
+            report = json.loads(payload[header.tensor_bytes :])
+        except ValueError as error:
+            raise SealError(f"the report of '{sender}' is not JSON: {error}") from None
+        if not isinstance(report, dict):
+            raise SealError(f"the report of '{sender}' is not a JSON object")
+        return header, self.codec.decode(payload[: header.tensor_bytes], header.tensors, self.specs), report

@@ -1,0 +1,197 @@
+"""The server's side of a round: select, seal the model, open and validate the updates, aggregate.
+
+`begin` and `finish` are the two halves of a round, so that an engine of any kind, or a driver of many federations at
+once, can do what lies between them; `run_round` is both with one engine.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..aggregation import Aggregator, Context, Updates
+from ..data import IID, Partition
+from ..declaration import declared
+from ..errors import ClientError, ConfigurationError, KeySourceError, SealError, UpdateError
+from ..ledger import Entry
+from ..params import Params, Specs, params_hash, stack
+from ..seeds import stream
+from .local import Engine, Failure, Replies
+from .messages import SERVER, Channel, Report
+
+
+@declared
+class Clients:
+    """Who takes part.
+
+    count: number of clients (None where the partition knows it, as `Natural` does). partition: how rows are dealt to
+    them. per_round: how many train in a round, a whole number of clients or a fraction below 1; None is all of them.
+    min_rows: training rows that each client is guaranteed.
+    """
+
+    count: int | None = None
+    partition: Partition = IID()
+    per_round: int | float | None = None
+    min_rows: int = 8
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 1:
+            raise ConfigurationError(f"Clients.count: expected at least 1; got {self.count}")
+        if self.min_rows < 1:
+            raise ConfigurationError(f"Clients.min_rows: expected at least 1; got {self.min_rows}")
+        if self.per_round is not None and not (
+            self.per_round > 0 and (self.per_round < 1 or self.per_round == int(self.per_round))
+        ):
+            raise ConfigurationError(
+                "Clients.per_round: expected a whole number of clients or a fraction between 0 and 1; "
+                f"got {self.per_round}"
+            )
+
+    def number_per_round(self, enrolled: int) -> int:
+        """Return how many of `enrolled` clients train in a round."""
+        if self.per_round is None:
+            return enrolled
+        wanted = math.ceil(self.per_round * enrolled) if self.per_round < 1 else int(self.per_round)
+        if wanted > enrolled:
+            raise ConfigurationError(
+                f"Clients.per_round: {wanted} clients a round of {enrolled} enrolled; choose at most {enrolled}"
+            )
+        return wanted
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round did: who took part, mean training loss by rows, costs, and what the rule had to say."""
+
+    number: int
+    clients: tuple[str, ...]
+    train_loss: float
+    entries: tuple[Entry, ...]
+    info: dict[str, Any]
+
+
+class Server:
+    """The global model and what the server remembers between rounds.
+
+    enrolled: training rows that each client declared when it joined; an update that claims more is refused. `params`
+    and `state` change only when a whole round has been accepted.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        specs: Specs,
+        aggregator: Aggregator,
+        enrolled: Mapping[str, int],
+        per_round: int,
+        seed: int,
+        params: Params,
+    ) -> None:
+        self.channel, self.specs, self.aggregator, self.seed, self.per_round = (
+            channel,
+            specs,
+            aggregator,
+            seed,
+            per_round,
+        )
+        self.enrolled = dict(sorted(enrolled.items()))
+        self.params = params
+        self.state = aggregator.init(specs)
+        self.round = 0
+        self._base_hash = ""
+        self._sent: dict[str, bytes] = {}
+
+    def begin(self) -> dict[str, bytes]:
+        """Start the next round: choose clients and return one sealed model for each."""
+        number = self.round + 1
+        names = list(self.enrolled)
+        chosen = stream(self.seed, "select", number).choice(len(names), self.per_round, replace=False)
+        self._base_hash = params_hash(self.params)
+        self.channel.key_bits.clear()
+        body = self.channel.encode(self.params, stream(self.seed, "encode", SERVER, number))
+        self._sent = {
+            names[i]: self.channel.send("model", number, SERVER, names[i], body, self._base_hash)
+            for i in sorted(chosen)
+        }
+        return self._sent
+
+    def finish(self, replies: Replies) -> Round:
+        """Open, validate and aggregate the answers; raise `ClientError` naming the first client that failed.
+
+        If it raises, the global model is the one of the round before.
+        """
+        number = self.round + 1
+        deltas, reports, entries = [], [], []
+        for client, envelope in self._sent.items():
+            reply = replies.get(client, Failure("no answer"))
+            if isinstance(reply, Failure):
+                raise ClientError(client, number, reply.reason)
+            delta, report = self._open(client, number, reply)
+            deltas.append(delta)
+            reports.append(report)
+            entries.append(
+                Entry(
+                    number,
+                    client,
+                    bytes_down=len(envelope),
+                    bytes_up=len(reply),
+                    key_bits={kind: self.channel.key_bits[client, kind] for kind in ("model", "update")},
+                    rows=report["rows"],
+                    steps=report["steps"],
+                    executions=report["executions"],
+                )
+            )
+        updates = Updates(tuple(self._sent), stack(deltas), tuple(report["rows"] for report in reports))
+        context = Context(number, stream(self.seed, "aggregate", number))
+        self.params, self.state, info = self.aggregator(self.state, self.params, updates, self.specs, context)
+        self.round = number
+        loss = sum(report["loss"] * report["rows"] for report in reports) / sum(updates.rows)
+        return Round(number, updates.clients, loss, tuple(entries), info)
+
+    def _open(self, client: str, number: int, reply: bytes) -> tuple[Params, Report]:
+        try:
+            _, delta, report = self.channel.receive(reply, "update", client, SERVER, number, self._base_hash)
+        except (SealError, KeySourceError) as error:
+            raise UpdateError(client, number, str(error)) from error
+        reason = unacceptable(delta, report, self.specs, self.enrolled[client])
+        if reason:
+            raise UpdateError(client, number, reason)
+        return delta, report
+
+
+def unacceptable(delta: Params, report: Report, specs: Specs, enrolled: int) -> str:
+    """Return why an update cannot be used, or an empty string.
+
+    Shapes and types follow the specs, every value is finite, and the report holds whole numbers of rows (at least one
+    and no more than the client enrolled with), steps and circuit executions, and a finite loss.
+    """
+    for spec in specs:
+        tensor = delta.get(spec.name)
+        if tensor is None:
+            return f"parameter '{spec.name}' is missing"
+        if tuple(tensor.shape) != spec.shape or tensor.dtype != spec.torch_dtype:
+            got = f"{tensor.dtype} {tuple(tensor.shape)}"
+            return f"parameter '{spec.name}' is {got}; expected {spec.torch_dtype} {spec.shape}"
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            return (
+                f"parameter '{spec.name}' has {bad} of {spec.size} values that are NaN or infinite; "
+                "try a lower learning rate"
+            )
+    if len(delta) != len(specs):
+        return f"unexpected parameters {sorted(set(delta) - {spec.name for spec in specs})}"
+    for name, low, high in (("rows", 1, enrolled), ("steps", 1, 2**31), ("executions", 0, 2**53)):
+        value = report.get(name)
+        if type(value) is not int or not low <= value <= high:
+            return f"reports {name} = {value!r}; expected a whole number from {low} to {high}"
+    loss = report.get("loss")
+    if type(loss) is not float or not math.isfinite(loss):
+        return f"reports loss = {loss!r}; expected a finite number"
+    return ""
+
+
+def run_round(server: Server, engine: Engine, deadline: float | None = None) -> Round:
+    """Run one whole round: begin, exchange, finish."""
+    return server.finish(engine.exchange(server.begin(), deadline))

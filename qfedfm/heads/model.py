@@ -1,0 +1,89 @@
+"""What a head is: a declaration that binds to sizes and becomes a model.
+
+A `Head` is declared before the data is known; `bind(n_features, n_outputs)` gives a `Model`: parameter specs, an
+initial
+value and one pure function over a whole cohort. Training, aggregation and evaluation see nothing but the model, so a
+circuit and a linear layer are trained by the same code.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from ..params import TORCH_DTYPES, Params, ParamSpec, Part, Specs
+from ..quantum.program import Circuit
+from ..seeds import stream
+
+Precision = Literal["float32", "float64"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A head bound to its sizes.
+
+    apply: (params {name: (C, *shape)}, features (C, R, n_features)) -> outputs (C, R, n_outputs), pure and
+    differentiable. bounds: per parameter the half-width of its uniform initial distribution. circuit: what a row runs
+    through, None in a classical head. row_bytes: memory that training needs for one row of one client, an estimate.
+    """
+
+    specs: Specs
+    apply: Callable[[Params, Tensor], Tensor]
+    bounds: tuple[float, ...]
+    row_bytes: int
+    circuit: Circuit | None = None
+
+    def init(self, seed: int) -> Params:
+        """Return server parameters `{name: (*shape)}`, each drawn from its own stream, so that twins share what they
+        share.
+
+        Every entry is uniform in [-bound, bound].
+        """
+        params = {}
+        for spec, bound in zip(self.specs, self.bounds, strict=True):
+            values = stream(seed, "init", spec.name).uniform(-bound, bound, spec.shape)
+            params[spec.name] = torch.as_tensor(values, dtype=spec.torch_dtype)
+        return params
+
+    def with_precision(self, precision: Precision) -> "Model":
+        """Return the same model with parameters of another floating-point type."""
+        return replace(self, specs=tuple(replace(spec, dtype=precision) for spec in self.specs))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of all parameters."""
+        return TORCH_DTYPES[self.specs[0].dtype]
+
+    def count(self) -> dict[str, int]:
+        """Return the number of trainable "classical" and "quantum" parameters."""
+        quantum = sum(spec.size for spec in self.specs if self.circuit and spec.part == "core" and spec.trainable)
+        return {"classical": sum(spec.size for spec in self.specs if spec.trainable) - quantum, "quantum": quantum}
+
+
+@runtime_checkable
+class Head(Protocol):
+    """A declared head: binds to the number of features and outputs."""
+
+    def bind(self, n_features: int, n_outputs: int) -> Model:
+        """Return the model, in float32."""
+        ...
+
+
+def dense(name: str, n_in: int, n_out: int, part: Part) -> tuple[tuple[ParamSpec, ParamSpec], tuple[float, float]]:
+    """Return specs and initial bounds of a linear layer: weight (n_out, n_in), bias (n_out,), both 1/sqrt(n_in)."""
+    bound = 1 / math.sqrt(n_in)
+    specs = ParamSpec(f"{name}.weight", (n_out, n_in), part=part), ParamSpec(f"{name}.bias", (n_out,), part=part)
+    return specs, (bound, bound)
+
+
+def apply_dense(params: Params, name: str, rows: Tensor) -> Tensor:
+    """Return rows (C, R, n_in) times the weight of each client, plus bias: (C, R, n_out)."""
+    return torch.baddbmm(params[f"{name}.bias"].unsqueeze(1), rows, params[f"{name}.weight"].mT)
+
+
+def activations_bytes(widths: Sequence[int]) -> int:
+    """Return the float32 bytes a row keeps for layers of these widths, forward and backward."""
+    return 4 * 4 * sum(widths)

@@ -1,0 +1,94 @@
+"""The variational head: features -> projection -> scaled tanh -> circuit -> linear read-out.
+
+The data re-uploading and angle-encoding classifiers of the literature (Schuld et al. 2020,
+doi:10.1103/PhysRevA.101.032308;
+Perez-Salinas et al. 2020, doi:10.22331/q-2020-02-06-226) with a trainable linear layer before and after, as in
+"dressed" circuits (Mari et al. 2020, doi:10.22331/q-2020-10-09-340).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..declaration import declared
+from ..errors import ConfigurationError
+from ..params import Params, ParamSpec
+from ..quantum.library import load
+from ..quantum.program import Circuit, Program, z_on_every_wire
+from ..quantum.statevector import simulate
+from .model import Model, activations_bytes, apply_dense, dense
+
+CORE = "circuit."
+
+
+@declared
+class Variational:
+    """A circuit between a trainable projection and a linear read-out.
+
+    circuit: the name of a library circuit, a path to a .qasm file, a PennyLane function or QNode, a `Program` or a
+    `Circuit`. sizes: overrides of the file's constants (`{"n": 4, "layers": 2}`), or for a PennyLane function the
+    shape of
+    each argument (`{"x": 4, "weights": [2, 4, 3]}`). input_scale: angles fed to the circuit lie in [-input_scale,
+    input_scale] radians; None takes the circuit's own.
+    """
+
+    circuit: str | Path | Program | Circuit | Callable[..., Any] = "strongly_entangling"
+    sizes: dict[str, int | tuple[int, ...]] | None = None
+    input_scale: float | None = None
+
+    def resolve(self) -> Circuit:
+        """Return the circuit, read from file or lowered from the function; raise `CircuitError` if it cannot be."""
+        sizes = self.sizes or {}
+        if isinstance(self.circuit, Circuit):
+            return self.circuit
+        if isinstance(self.circuit, Program):
+            return Circuit(self.circuit, z_on_every_wire(self.circuit.n_wires))
+        if isinstance(self.circuit, str | Path):
+            shaped = [name for name, size in sizes.items() if not isinstance(size, int)]
+            if shaped:
+                raise ConfigurationError(
+                    f"Variational.sizes: sizes of a circuit file are whole numbers; {shaped} are not"
+                )
+            return load(self.circuit, {name: size for name, size in sizes.items() if isinstance(size, int)})
+        from ..quantum.pennylane import lower
+
+        return lower(self.circuit, {name: (size,) if isinstance(size, int) else size for name, size in sizes.items()})
+
+    def bind(self, n_features: int, n_outputs: int) -> Model:
+        """Return the model: projection (n_inputs, n_features), circuit.* angles, readout (n_outputs, n_observables)."""
+        circuit = self.resolve()
+        program = circuit.program
+        scale = circuit.input_scale if self.input_scale is None else self.input_scale
+        if program.n_inputs == 0:
+            raise ConfigurationError(
+                f"circuit '{circuit.name}' takes no data: a head's circuit needs at least one input"
+            )
+        before, before_bounds = dense("projection", n_features, program.n_inputs, "projection")
+        after, after_bounds = dense("readout", len(circuit.observables), n_outputs, "readout")
+        angles = tuple(replace(spec, name=CORE + spec.name) for spec in program.weights)
+        sizes = [math.prod(shape) for _, shape in program.inputs]
+
+        def apply(params: Params, features: Tensor) -> Tensor:
+            x = scale * torch.tanh(apply_dense(params, "projection", features))
+            parts = torch.split(x, sizes, dim=-1)
+            inputs = {
+                name: part.reshape(*x.shape[:2], *shape)
+                for (name, shape), part in zip(program.inputs, parts, strict=True)
+            }
+            weights = {spec.name: params[CORE + spec.name] for spec in program.weights}
+            return apply_dense(params, "readout", simulate(program, inputs, weights, circuit.observables))
+
+        specs: tuple[ParamSpec, ...] = (*before, *angles, *after)
+        return Model(
+            specs,
+            apply,
+            (*before_bounds, *(math.pi for _ in angles), *after_bounds),
+            activations_bytes((n_features, program.n_inputs, n_outputs))
+            + 16 * 2**program.n_wires * (program.depth + 4),
+            circuit,
+        )

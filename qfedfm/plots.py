@@ -1,0 +1,86 @@
+"""Plots: each takes a frame and optional axes, draws, and returns the axes."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .evidence import Paired, mean_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+COLOURS = ("#6d4bd8", "#d9822b", "#3a8f5d", "#c2435b", "#2f7fb8", "#7a7a7a")
+"""One colour per arm, in order: told apart in print and by colour-blind readers together with `MARKERS`."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def new_axes(ax: "Axes | None", size: tuple[float, float] = (6.4, 3.6)) -> "Axes":
+    """Return `ax`, or the axes of a new figure of `size` inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def learning_curves(frame: "pd.DataFrame", metric: str, ax: "Axes | None" = None) -> "Axes":
+    """Plot the mean of a metric over seeds against rounds, one line per arm, with its 95 % t interval.
+
+    frame: columns arm, seed, round and `metric`. With one seed there is no interval and none is drawn.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    ax = new_axes(ax)
+    for i, (arm, rows) in enumerate(frame.groupby("arm", sort=False)):
+        table = rows.pivot_table(index="round", columns="seed", values=metric)
+        rounds = table.index.to_numpy()
+        intervals = [mean_interval(values) for values in table.to_numpy()]
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        ax.plot(
+            rounds,
+            [interval.mean for interval in intervals],
+            label=str(arm),
+            color=colour,
+            marker=marker,
+            markersize=3.5,
+        )
+        if table.shape[1] > 1:
+            low, high = ([getattr(interval, end) for interval in intervals] for end in ("low", "high"))
+            ax.fill_between(rounds, low, high, color=colour, alpha=0.15, linewidth=0)
+    seeds = frame["seed"].nunique()
+    ax.set_xlabel("round")
+    ax.set_ylabel(metric.replace("_", " "))
+    ax.set_title(f"mean of {seeds} seeds, band: 95 % t interval" if seeds > 1 else "one seed, no interval", fontsize=9)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if frame["arm"].nunique() > 1:
+        ax.legend(frameon=False)
+    return ax
+
+
+def paired_differences(
+    differences: Mapping[str, np.ndarray],
+    results: Mapping[str, Paired],
+    margin: float,
+    unit: str,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Plot the differences of each seed, with mean and interval, one row per twin; the margin of equivalence is shaded.
+
+    differences: twin to (seeds,) subject minus twin.
+    """
+    ax = new_axes(ax, (6.4, 1.0 + 0.7 * len(differences)))
+    ax.axvspan(-margin, margin, color="#8a8a8a", alpha=0.15, linewidth=0)
+    ax.axvline(0, color="#8a8a8a", linewidth=0.8)
+    for i, (twin, values) in enumerate(differences.items()):
+        result = results[twin]
+        ax.plot(values, np.full(len(values), i) + 0.18, linestyle="", marker="|", color=COLOURS[i + 1], alpha=0.8)
+        if np.isfinite(result.low) and np.isfinite(result.high):
+            ax.plot([result.low, result.high], [i, i], color=COLOURS[i + 1], linewidth=2)
+        ax.plot([result.difference], [i], marker=MARKERS[i + 1], color=COLOURS[i + 1], markersize=6)
+    ax.set_yticks(range(len(differences)), [f"minus {twin}" for twin in differences])
+    ax.set_ylim(-0.6, len(differences) - 0.4)
+    ax.invert_yaxis()
+    ax.set_xlabel(f"paired difference in {unit}; shaded: within the margin of {margin:g}")
+    return ax

@@ -1,0 +1,195 @@
+"""The result of a run: what its directory holds, as tables, plots, and a model that predicts."""
+
+import html
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from . import plots
+from .backbones import Backbone
+from .data.dataset import Items
+from .errors import RunError
+from .experiment import Experiment
+from .heads.model import Model
+from .ledger import Entry, Ledger
+from .params import Params
+from .records import EXPERIMENT, RunDirectory
+from .report import LIMITS, Report, Section, environment_rows, svg, write
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+METRICS = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_loss")
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """Backbone and trained head: from raw items to classes."""
+
+    backbone: Backbone
+    model: Model
+    params: Params
+    classes: tuple[str, ...]
+
+    def predict_proba(self, items: Items | Sequence[str]) -> np.ndarray:
+        """Return each class's probability, (rows, classes) float64; items: texts, or features (rows, n_features)."""
+        given = items if isinstance(items, np.ndarray) else tuple(items)
+        if len(given) == 0:
+            return np.zeros((0, len(self.classes)))
+        table = torch.as_tensor(self.backbone.embed(given, progress=False), dtype=self.model.dtype)
+        with torch.no_grad():
+            outputs = self.model.apply({name: p.unsqueeze(0) for name, p in self.params.items()}, table.unsqueeze(0))
+        return np.asarray(torch.softmax(outputs[0].double(), dim=-1).numpy())
+
+    def predict(self, items: Items | Sequence[str]) -> list[str]:
+        """Return the most probable class of each item."""
+        return [self.classes[i] for i in self.predict_proba(items).argmax(axis=1)]
+
+
+class Result:
+    """A finished or unfinished run; open one with `Result.load(directory)`."""
+
+    def __init__(self, experiment: Experiment, record: RunDirectory) -> None:
+        self.experiment, self.directory, self._record = experiment, record.folder, record
+        self.rounds: list[dict[str, Any]] = record.rounds()
+        checkpoint = record.checkpoint()
+        if checkpoint is None:
+            raise RunError(f"{record.folder} has no checkpoint yet: resume the run first")
+        prefix = "params/"
+        self.params: Params = {
+            name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
+        }
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Result":
+        """Return the result that a run directory holds; raise `RunError` if it holds none."""
+        record = RunDirectory(Path(directory))
+        return cls(Experiment.load(record.folder / EXPERIMENT), record)
+
+    def save(self, directory: str | Path) -> Path:
+        """Copy the whole run to a new directory and return it."""
+        target = Path(directory)
+        if target.exists():
+            raise RunError(f"{target} exists and is never overwritten: choose another directory")
+        return Path(shutil.copytree(self.directory, target))
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rounds were run."""
+        return bool(self.rounds[-1]["round"] == self.experiment.rounds)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What the run cost, by client and round."""
+        return Ledger(Entry(**entry) for line in self.rounds for entry in line.get("ledger", ()))
+
+    @cached_property
+    def model(self) -> FittedModel:
+        """The trained global model with its backbone."""
+        facts = self._record.facts()
+        classes = tuple(facts["classes"])
+        model = self.experiment.head.bind(facts["features"], len(classes)).with_precision(self.experiment.precision)
+        params = {spec.name: self.params[spec.name] for spec in model.specs}
+        return FittedModel(self.experiment.backbone, model, params, classes)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per round, round 0 being the untrained model; columns as in `METRICS` and clients, bytes."""
+        import pandas as pd
+
+        rows = []
+        for line in self.rounds:
+            entries = line.get("ledger", ())
+            rows.append(
+                {
+                    "round": line["round"],
+                    "train_loss": line.get("train_loss", float("nan")),
+                    **{
+                        f"{part}_{name}": value for part in ("validation", "test") for name, value in line[part].items()
+                    },
+                    "clients": len(line.get("clients", ())),
+                    "bytes": sum(entry["bytes_down"] + entry["bytes_up"] for entry in entries),
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def per_client(self) -> "pd.DataFrame":
+        """Return test rows, loss and accuracy of the final global model on each client's own test rows."""
+        import pandas as pd
+
+        return pd.DataFrame.from_dict(self.rounds[-1]["per_client"], orient="index").rename_axis("client").reset_index()
+
+    def plot(self, metric: str = "test_accuracy", ax: "Axes | None" = None) -> "Axes":
+        """Plot a metric of `METRICS` ("accuracy", "loss": on the test rows) against rounds; return the axes."""
+        name = {"accuracy": "test_accuracy", "loss": "test_loss"}.get(metric, metric)
+        if name not in METRICS:
+            raise ValueError(f"no metric '{metric}'; known are accuracy, loss, {', '.join(METRICS)}")
+        frame = self.to_frame().assign(arm=self.experiment.name, seed=self.experiment.seed)
+        return plots.learning_curves(frame, name, ax=ax)
+
+    def summary(self) -> dict[str, str]:
+        """Return what a reader wants to know first, as label and text."""
+        last, totals = self.rounds[-1], self.ledger.totals()
+        worst = self.per_client().nsmallest(1, "accuracy").iloc[0]
+        keys = self.experiment.seal.keys.source
+        count = self.model.model.count()
+        return {
+            "rounds": f"{last['round']} of {self.experiment.rounds}",
+            "test accuracy": f"{last['test']['accuracy']:.3f} (one seed; no interval)",
+            "worst client": f"{worst['accuracy']:.3f} ({worst['client']}, {worst['rows']} test rows)",
+            "parameters": f"{count['classical']} classical, {count['quantum']} quantum",
+            "sent": f"{totals['bytes_down'] / 1e6:.2f} MB down, {totals['bytes_up'] / 1e6:.2f} MB up, all sealed",
+            "keys": f"{totals['key_bits']} bits, {keys}" + (" (not QKD)" if keys == "preshared" else ""),
+            "circuit executions": f"{totals['executions']} (exact simulation)" if count["quantum"] else "0",
+            "directory": str(self.directory),
+        }
+
+    def report(self) -> Path:
+        """Write report.html into the run's directory and return its path."""
+        return write(_report(self, self._record.environment()), self.directory / "report.html")
+
+    def __repr__(self) -> str:
+        lines = [f"{label:>20}  {text}" for label, text in self.summary().items()]
+        return "\n".join([f"Result of '{self.experiment.name}', seed {self.experiment.seed}", *lines])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th align='left'>{html.escape(label)}</th><td align='left'>{html.escape(text)}</td></tr>"
+            for label, text in self.summary().items()
+        )
+        title = f"{html.escape(self.experiment.name)}, seed {self.experiment.seed}"
+        return f"<table><caption>{title}</caption>{rows}</table>"
+
+
+def _report(result: Result, environment: dict[str, Any]) -> Report:
+    import pandas as pd
+
+    summary = pd.DataFrame(result.summary().items(), columns=["", "value"])
+    events = pd.DataFrame([{"quantity": name, "total": value} for name, value in result.ledger.totals().items()])
+    accuracy = result.rounds[-1]["test"]["accuracy"]
+    return Report(
+        f"{result.experiment.name}, seed {result.experiment.seed}",
+        (
+            f"After {result.rounds[-1]['round']} rounds the global model classifies {100 * accuracy:.1f} % of the test "
+            "rows rightly. One seed has no interval and no twin stands beside it: use `qfedfm compare` before "
+            "claiming anything.",
+        ),
+        (
+            Section("Summary", table=summary),
+            Section("Accuracy", figure=svg(result.plot("accuracy"), "test accuracy against rounds")),
+            Section("Loss", figure=svg(result.plot("loss"), "test loss against rounds")),
+            Section("Each client", "The final global model on each client's own test rows.", table=result.per_client()),
+            Section(
+                "Ledger", "Totals over all clients and rounds, counted from the envelopes really sent.", table=events
+            ),
+        ),
+        environment_rows(environment),
+        f"qfedfm run {EXPERIMENT}",
+        LIMITS,
+    )

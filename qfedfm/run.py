@@ -1,0 +1,254 @@
+"""Run an experiment: load, embed, federate, remember every round.
+
+`run` is the embedded engine's main loop. Its parts serve `compare` too: `prepare` (data and features, once), `federate`
+(one federation, ready to start) and `measure` (evaluate many of them at once).
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .backbones import features
+from .data import Assignment, Dataset, Split, assign, split
+from .environment import environment
+from .errors import QfedfmError, RunError
+from .experiment import Experiment
+from .federation import Channel, Cohort, LocalEngine, Round, Server, evaluate, run_round
+from .federation.clients import Intervention, travelling
+from .heads.model import Model
+from .params import Params, params_hash, stack
+from .progress import Progress
+from .records import EXPERIMENT, Checkpoint, RunDirectory
+from .result import Result
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set with its features: table (rows, n_features) and labels (rows,), as tensors."""
+
+    dataset: Dataset
+    table: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Federation:
+    """One federation, ready to run: both sides, the model, and the rows that each part of the data has."""
+
+    experiment: Experiment
+    prepared: Prepared
+    model: Model
+    split: Split
+    assignment: Assignment
+    server: Server
+    engine: LocalEngine
+
+    def state(self) -> Params:
+        """Return every tensor that the next round depends on, by a name that says whose it is."""
+        tensors = {f"params/{name}": tensor for name, tensor in self.server.params.items()}
+        tensors |= {f"aggregation/{name}": tensor for name, tensor in self.server.state.items()}
+        for client, kept in self.engine.cohort.states.items():
+            tensors |= {f"client/{client}/{name}": tensor for name, tensor in kept.items()}
+        return tensors
+
+    def restore(self, round: int, tensors: Params) -> None:
+        """Go back to the state after `round`, as `state` gave it."""
+        self.server.round = round
+        self.server.params = {name: tensors[f"params/{name}"] for name in self.server.params}
+        self.server.state = {name: tensors[f"aggregation/{name}"] for name in self.server.state}
+        for key, tensor in tensors.items():
+            owner, _, rest = key.partition("/")
+            if owner == "client":
+                client, _, name = rest.partition("/")
+                self.engine.cohort.states.setdefault(client, {})[name] = tensor
+
+
+def prepare(experiment: Experiment, progress: bool = True) -> Prepared:
+    """Load the data set and compute its features, or find them in the cache."""
+    dataset = experiment.data.load()
+    table = features(experiment.backbone, dataset, progress=progress)
+    dtype = torch.float64 if experiment.precision == "float64" else torch.float32
+    return Prepared(dataset, torch.as_tensor(table, dtype=dtype), torch.as_tensor(dataset.labels))
+
+
+def bind(experiment: Experiment, prepared: Prepared) -> Model:
+    """Return the experiment's head, bound to the data's sizes."""
+    model = experiment.head.bind(prepared.table.shape[1], len(prepared.dataset.classes))
+    return model.with_precision(experiment.precision)
+
+
+def federate(
+    experiment: Experiment,
+    prepared: Prepared,
+    model: Model,
+    *,
+    run_id: str,
+    attempt: int = 1,
+    intervene: Intervention | None = None,
+) -> Federation:
+    """Split and deal out the data, and set up a server and all clients in this process."""
+    seed, clients = experiment.seed, experiment.clients
+    parts = split(prepared.dataset, seed, experiment.validation, experiment.test)
+    assignment = assign(clients.partition, prepared.dataset, parts, clients.count, seed, clients.min_rows)
+    rows = {name: parts.train[assignment.owner[parts.train] == i] for i, name in enumerate(assignment.names)}
+    specs, source = travelling(model.specs), experiment.seal.keys.connect()
+
+    def channel() -> Channel:
+        return Channel(run_id, attempt, specs, experiment.codec, experiment.seal, source)
+
+    server = Server(
+        channel(),
+        specs,
+        experiment.aggregation,
+        {name: len(mine) for name, mine in rows.items()},
+        clients.number_per_round(len(rows)),
+        seed,
+        model.init(seed),
+    )
+    cohort = Cohort(
+        model,
+        prepared.table,
+        prepared.labels,
+        rows,
+        experiment.training,
+        channel(),
+        seed,
+        states={},
+        intervene=intervene,
+    )
+    return Federation(experiment, prepared, model, parts, assignment, server, LocalEngine(cohort))
+
+
+def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
+    """Evaluate the global models of federations that share model and data, all at once.
+
+    Each gets loss and accuracy on its validation and test rows, and on every client's own test rows.
+    """
+    first = federations[0]
+    params = stack([federation.server.params for federation in federations])
+    results: list[dict[str, Any]] = [{} for _ in federations]
+    for part in ("validation", "test"):
+        rows = [getattr(federation.split, part) for federation in federations]
+        scores = evaluate(first.model, params, first.prepared.table, first.prepared.labels, rows)
+        for federation, result, score, some in zip(federations, results, scores, rows, strict=True):
+            result[part] = {"loss": score.loss, "accuracy": score.accuracy}
+            if part == "test":
+                owner = federation.assignment.owner[some]
+                result["per_client"] = score.by_client(owner, federation.assignment.names)
+    return results
+
+
+def run(
+    experiment: Experiment,
+    directory: str | Path | None = None,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    intervene: Intervention | None = None,
+) -> Result:
+    """Run an experiment and return its result, remembered round by round in `directory`.
+
+    directory: made anew and never overwritten; by default a new folder under runs/. resume: go on where the directory's
+    last checkpoint stands (or start, if there is none), with the same outcome as an unbroken run; a finished run is
+    loaded. intervene: see `Cohort`. Raises `ClientError` when a client fails; everything up to the round before is
+    kept.
+    """
+    folder = choose(experiment, directory, resume)
+    old = RunDirectory(folder) if resume and folder.exists() else None
+    if old is not None and old.facts()["identity"] != experiment.identity:
+        raise RunError(
+            f"{folder} belongs to another experiment: compare {old.folder / EXPERIMENT}, or choose another directory"
+        )
+    checkpoint = old.checkpoint() if old else None
+    if old is not None and checkpoint is not None and checkpoint.round == experiment.rounds:
+        return Result.load(folder)
+    prepared = prepare(experiment, progress)
+    model = bind(experiment, prepared)
+    record = old or RunDirectory.create(folder, experiment.save, _facts(experiment, prepared), environment())
+    facts = record.facts()
+    if facts["fingerprint"] != prepared.dataset.fingerprint:
+        raise RunError(f"the data of {folder} has changed since the run began: start a new run in another directory")
+    federation = federate(
+        experiment, prepared, model, run_id=facts["run"], attempt=record.attempts() + 1, intervene=intervene
+    )
+    record.cut_rounds(checkpoint.rounds_bytes if checkpoint else 0)
+    if checkpoint:
+        federation.restore(checkpoint.round, checkpoint.tensors)
+    record.event("start", round=federation.server.round, key_source=experiment.seal.keys.source)
+    try:
+        _rounds(federation, record, progress)
+    except (QfedfmError, KeyboardInterrupt) as error:
+        record.event("stopped", round=federation.server.round, reason=str(error) or type(error).__name__)
+        raise
+    record.event("finished", round=federation.server.round)
+    result = Result.load(folder)
+    result.report()
+    return result
+
+
+def _rounds(federation: Federation, record: RunDirectory, progress: bool) -> None:
+    """Run the rounds that are left, each appended, synced and checkpointed before the next begins."""
+    experiment, server = federation.experiment, federation.server
+    with Progress("federating", experiment.rounds, server.round, enabled=progress) as bar:
+        if server.round == 0:
+            _remember(federation, record, {"round": 0, **measure([federation])[0]})
+        while server.round < experiment.rounds:
+            wall, cpu = perf_counter(), process_time()
+            outcome = run_round(server, federation.engine)
+            result = measure([federation])[0]
+            _remember(federation, record, describe(outcome) | result)
+            record.event("round", round=outcome.number, wall_s=perf_counter() - wall, cpu_s=process_time() - cpu)
+            bar.advance(
+                f"round {outcome.number}/{experiment.rounds}  train loss {outcome.train_loss:.3f}  "
+                f"test accuracy {result['test']['accuracy']:.3f}"
+            )
+
+
+def _remember(federation: Federation, record: RunDirectory, line: dict[str, Any]) -> None:
+    length = record.append_round(line | {"params": params_hash(federation.server.params)})
+    record.save_checkpoint(Checkpoint(federation.server.round, federation.state(), length))
+
+
+def describe(outcome: Round) -> dict[str, Any]:
+    """Return a round as it is recorded."""
+    return {
+        "round": outcome.number,
+        "clients": list(outcome.clients),
+        "train_loss": outcome.train_loss,
+        "info": outcome.info,
+        "ledger": [asdict(entry) for entry in outcome.entries],
+    }
+
+
+def choose(experiment: Experiment, directory: str | Path | None, resume: bool) -> Path:
+    """Return the folder to use: the one asked for, the newest of this experiment to resume, or the next free one."""
+    if directory is not None:
+        return Path(directory)
+    stem = f"{experiment.name}-{experiment.identity[:8]}"
+    folder, number = Path("runs") / stem, 1
+    while folder.exists():
+        number += 1
+        following = Path("runs") / f"{stem}-{number}"
+        if resume and not following.exists():
+            break
+        folder = following
+    return folder
+
+
+def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
+    return {
+        "run": f"{experiment.identity[:16]}-{secrets.token_hex(8)}",
+        "identity": experiment.identity,
+        "fingerprint": prepared.dataset.fingerprint,
+        "features": int(prepared.table.shape[1]),
+        "classes": list(prepared.dataset.classes),
+        "rows": len(prepared.dataset),
+        "labels": np.bincount(prepared.dataset.labels).tolist(),
+    }

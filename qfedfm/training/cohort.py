@@ -1,0 +1,181 @@
+"""Local training of a cohort: all clients of a round in one loop.
+
+Row c of every tensor belongs to client c. A step takes one minibatch of `batch_size` rows from each client that still
+has
+steps to take; a short batch is filled up with masked rows. Clients are ordered by their number of steps, so the active
+ones are a prefix and nobody is padded to the largest client. Clients never mix: each gradient is that of the client's
+own mean loss, so a cohort's result equals every client trained alone, up to floating-point rounding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from ..errors import ConfigurationError
+from ..heads.model import Model
+from ..params import Params
+from .optimizers import Optimizer
+
+MEMORY_BUDGET = 256 * 2**20
+"""Bytes that one chunk of clients may use in training: small enough to stay near the processor's caches."""
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One client's part of a training job.
+
+    rows: (n,) positions of its training rows in the feature table. generator: its own stream, which orders its
+    minibatches. optimizer: may differ from another lane's in learning rates only.
+    """
+
+    rows: np.ndarray
+    generator: np.random.Generator
+    optimizer: Optimizer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What local training returns.
+
+    params, state: parameters and optimiser state (C, *). loss: mean training loss of each lane's last epoch (C,).
+    steps: minibatches taken (C,). examples: rows put through the model, counting each as often as it was used (C,).
+    """
+
+    params: Params
+    state: Params
+    loss: Tensor
+    steps: list[int]
+    examples: list[int]
+
+
+def train_cohort(
+    model: Model,
+    params: Params,
+    table: Tensor,
+    labels: Tensor,
+    lanes: Sequence[Lane],
+    *,
+    batch_size: int = 16,
+    epochs: int = 1,
+    steps: int | None = None,
+    state: Params | None = None,
+    memory_budget: int = MEMORY_BUDGET,
+) -> Trained:
+    """Train every lane from its own row of `params` and return new tensors.
+
+    params: {name: (C, *shape)}, left unchanged. table: (rows, n_features); labels: (rows,) int64. Each lane takes
+    `epochs`
+    passes over its rows, or exactly `steps` minibatches if that is given. state: optimiser state to go on from; None
+    starts afresh. The loss is the cross-entropy, averaged over a batch's real rows.
+    """
+    if not lanes:
+        raise ConfigurationError("train_cohort needs at least one client")
+    plain = {(type(lane.optimizer), repr(replace(lane.optimizer, lr=1.0, rates={}))) for lane in lanes}  # type: ignore[type-var]
+    if len(plain) > 1:
+        raise ConfigurationError(
+            f"clients trained together differ in learning rates only; got optimisers {sorted(map(str, plain))}"
+        )
+    schedules = [_schedule(lane, batch_size, epochs, steps) for lane in lanes]
+    order = sorted(range(len(lanes)), key=lambda lane: -len(schedules[lane]))
+    size = max(1, memory_budget // max(1, model.row_bytes * batch_size))
+    optimizer = lanes[0].optimizer
+    state = optimizer.init(params) if state is None else state
+    new = {name: tensor.clone() for name, tensor in params.items()}
+    new_state = {name: tensor.clone() for name, tensor in state.items()}
+    loss = torch.zeros(len(lanes), dtype=model.dtype)
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        index = torch.as_tensor(chosen)
+        part, part_state = ({name: t[index] for name, t in tensors.items()} for tensors in (new, new_state))
+        loss[index] = _train_chunk(
+            model,
+            part,
+            part_state,
+            table,
+            labels,
+            [lanes[i] for i in chosen],
+            [schedules[i] for i in chosen],
+            batch_size,
+        )
+        for target, source in ((new, part), (new_state, part_state)):
+            for name, tensor in source.items():
+                target[name][index] = tensor
+    examples = [sum(map(len, schedule)) for schedule in schedules]
+    return Trained(new, new_state, loss, [len(schedule) for schedule in schedules], examples)
+
+
+def _schedule(lane: Lane, batch_size: int, epochs: int, steps: int | None) -> list[np.ndarray]:
+    """Return the rows of each minibatch of a lane: every epoch a fresh permutation, its last batch maybe short."""
+    per_epoch = -(-len(lane.rows) // batch_size)
+    wanted = per_epoch * epochs if steps is None else steps
+    batches: list[np.ndarray] = []
+    while len(batches) < wanted:
+        shuffled = lane.rows[lane.generator.permutation(len(lane.rows))]
+        batches += [shuffled[i : i + batch_size] for i in range(0, len(shuffled), batch_size)]
+    return batches[:wanted]
+
+
+def _train_chunk(
+    model: Model,
+    params: Params,
+    state: Params,
+    table: Tensor,
+    labels: Tensor,
+    lanes: Sequence[Lane],
+    schedules: Sequence[Sequence[np.ndarray]],
+    batch_size: int,
+) -> Tensor:
+    """Train lanes, ordered by falling number of steps, in place; return the mean loss of each lane's last epoch."""
+    rows, sizes = _pack(schedules, batch_size)
+    rates = {
+        spec.name: torch.tensor(
+            [lane.optimizer.rates.get(spec.part, lane.optimizer.lr) for lane in lanes], dtype=model.dtype
+        )
+        for spec in model.specs
+    }
+    last_epoch = torch.tensor(
+        [max(0, len(s) - -(-len(lane.rows) // batch_size)) for s, lane in zip(schedules, lanes, strict=True)]
+    )
+    total, seen = torch.zeros(len(lanes), dtype=model.dtype), torch.zeros(len(lanes), dtype=model.dtype)
+    frozen = [spec.name for spec in model.specs if not spec.trainable]
+    for step in range(len(schedules[0])):
+        active = int((sizes[:, step] > 0).sum())
+        index, size = rows[:active, step], sizes[:active, step]
+        mask = torch.arange(batch_size) < size[:, None]
+        live = {name: tensor[:active] for name, tensor in params.items()}
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in live.items() if name not in frozen}
+        outputs = model.apply({name: leaves.get(name, tensor) for name, tensor in live.items()}, table[index])
+        losses = cross_entropy(outputs.flatten(0, 1), labels[index].flatten(), reduction="none").view(
+            active, batch_size
+        )
+        loss = (losses * mask).sum(1) / size
+        grads = torch.autograd.grad(loss.sum(), list(leaves.values()), materialize_grads=True)
+        with torch.no_grad():
+            lanes_of = {name: tensor[:active] for name, tensor in state.items()}
+            trained = {name: live[name] for name in leaves}
+            lanes[0].optimizer.step(
+                trained,
+                dict(zip(leaves, grads, strict=True)),
+                lanes_of,
+                {name: rates[name][:active] for name in leaves},
+            )
+            counts = step >= last_epoch[:active]
+            total[:active] += (losses.detach() * mask).sum(1) * counts
+            seen[:active] += size * counts
+    return total / seen.clamp(min=1)
+
+
+def _pack(schedules: Sequence[Sequence[np.ndarray]], batch_size: int) -> tuple[Tensor, Tensor]:
+    """Return row positions (C, steps, batch_size), short batches filled with row 0, and real batch sizes (C, steps)."""
+    most = len(schedules[0])
+    rows = np.zeros((len(schedules), most, batch_size), dtype=np.int64)
+    sizes = np.zeros((len(schedules), most), dtype=np.int64)
+    for lane, schedule in enumerate(schedules):
+        for step, batch in enumerate(schedule):
+            rows[lane, step, : len(batch)] = batch
+            sizes[lane, step] = len(batch)
+    return torch.from_numpy(rows), torch.from_numpy(sizes)
