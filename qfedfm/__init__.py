@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import aggregation, backbones, codecs, data, evidence, federation, heads, plots, qkd, quantum, seal, training
-    from .compare import Comparison, compare, twins
+    from .comparison import Comparison, compare, twins
     from .data import IID, Dirichlet, Natural, NaturalSplit
     from .errors import QfedfmError
     from .experiment import Experiment
     from .federation import Clients, Training
     from .result import Result
-    from .run import run
+    from .runs import run
 
 _HOMES = {
     "Clients": "federation",
-    "Comparison": "compare",
+    "Comparison": "comparison",
     "Dirichlet": "data",
     "Experiment": "experiment",
     "IID": "data",
@@ -32,9 +32,9 @@ _HOMES = {
     "QfedfmError": "errors",
     "Result": "result",
     "Training": "federation",
-    "compare": "compare",
-    "run": "run",
-    "twins": "compare",
+    "compare": "comparison",
+    "run": "runs",
+    "twins": "comparison",
 }
 
 __version__ = "0.1.0"

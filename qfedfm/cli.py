@@ -91,7 +91,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from .experiment import Experiment
-    from .run import run
+    from .runs import run
 
     experiment = Experiment.load(arguments.file, arguments.settings)
     result = run(experiment, arguments.directory, resume=arguments.resume)
@@ -107,7 +107,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from .compare import compare
+    from .comparison import compare
     from .experiment import Experiment
 
     comparison = compare(
@@ -122,7 +122,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from .compare import COMPARISON, Comparison
+    from .comparison import COMPARISON, Comparison
     from .result import Result
 
     finished = (arguments.directory / COMPARISON).exists()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .compare import Comparison, compare
+from .comparison import Comparison, compare
 from .data import NaturalSplit, Sentiment
 from .experiment import Experiment
 from .federation import Clients, Training

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
-from qfedfm.errors import ConfigurationError, nearest
+from ..errors import ConfigurationError, nearest
 
 FEW_SEEDS = 6  # below it no two-sided Wilcoxon p can reach .05: the smallest is 2 / 2**n
 DIGITS = 12  # differences that agree to so many digits of the largest value are ties, apart by rounding only

@@ -9,7 +9,7 @@ later for all clients and rows at once. Trees answer to Python's arithmetic, to 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -290,7 +290,7 @@ def _unary(op: str, a: Any) -> Expr:
 
 def _binary(op: str, a: Any, b: Any) -> Any:
     if any(isinstance(arg, np.ndarray) and arg.ndim > 0 for arg in (a, b)):
-        return NotImplemented  # let NumPy go through the array element by element
+        return np.frompyfunc(partial(_binary, op), 2, 1)(a, b)
     a, b = as_expr(a), as_expr(b)
     if a.op == "const" and b.op == "const":
         return const(_defined(BINARY[op], op, a.args[0], b.args[0]))

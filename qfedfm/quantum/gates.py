@@ -41,8 +41,8 @@ FRAMES: dict[str, Complex] = {
 class GateKind:
     """What is known about one gate.
 
-    axes: a letter of `FRAMES` for each wire, "" for a gate that is only a permutation. spectrum: the vector h above over
-    the basis states of the gate's wires, the first being the most significant. angles: 0 (the gate is U(1)) or 1.
+    axes: a letter of `FRAMES` for each wire, "" for a gate that is only a permutation. spectrum: the vector h above
+    over the basis states of the gate's wires, the first being the most significant. angles: 0 (the gate is U(1)) or 1.
     permutation: basis state j goes to permutation[j]; empty unless the gate does nothing else.
     """
 

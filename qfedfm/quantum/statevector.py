@@ -2,8 +2,8 @@
 
 The state is one tensor (clients, 2^n, rows), rows last, because then every exchange of basis states moves whole rows;
 wire 0 is the most significant bit. A program is compiled once for its observables: gates that cannot reach them are
-left out (`lightcone`), the rest becomes a few large steps (`stages`, `evolution`), and the observables are read from the
-probabilities by a table of signs (`readout`), into which an exchange of basis states at the end is folded.
+left out (`lightcone`), the rest becomes a few large steps (`stages`, `evolution`), and the observables are read from
+the probabilities by a table of signs (`readout`), into which an exchange of basis states at the end is folded.
 """
 
 import math
@@ -37,9 +37,9 @@ def simulate(
     """Return the exact expectation values <psi| O_k |psi>, (clients, rows, len(observables)).
 
     inputs: name to (clients, rows, *shape). weights: name to (clients, *shape). All float32 or all float64; the state
-    is complex in the same precision. A circuit without inputs has one row; one without inputs and weights has one client
-    too, and torch's default precision. Raises `CircuitError` for missing, unknown or misshapen arguments, and, before
-    any state is allocated, beyond `MAX_WIRES` qubits or where `state_bytes` exceeds `budget`.
+    is complex in the same precision. A circuit without inputs has one row; one without inputs and weights has one
+    client too, and torch's default precision. Raises `CircuitError` for missing, unknown or misshapen arguments, and,
+    before any state is allocated, beyond `MAX_WIRES` qubits or where `state_bytes` exceeds `budget`.
     """
     clients, rows, real, device = _check_arguments(program, inputs, weights)
     compiled = _prepare(program, tuple(observables), (clients, rows), real, device, _traced(inputs, weights), budget)

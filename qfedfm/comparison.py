@@ -29,7 +29,7 @@ from .heads import Linear, Variational, matched_classical
 from .progress import Progress
 from .records import EXPERIMENT, RunDirectory
 from .report import LIMITS, Report, Section, environment_rows, svg, write
-from .run import Federation, Prepared, bind, choose, describe, federate, measure, prepare
+from .runs import Federation, Prepared, bind, choose, describe, federate, measure, prepare
 from .training import Optimizer
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Arm:
-    """All trials of one head, its parameter counts, and the training rows of each client for the first seed."""
+    """All trials of one head, and its numbers of classical and quantum parameters."""
 
     name: str
     parameters: dict[str, int]
@@ -212,9 +212,9 @@ class Comparison:
         folder = Path(directory)
         try:
             data = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+            arms = [_load_arm(folder / file) for file in data["arms"]]
         except (OSError, ValueError) as error:
             raise RunError(f"{folder} holds no finished comparison ({error}); finish it with resume=True") from error
-        arms = [_arm_from_json(arm) for arm in data["arms"]]
         return cls(Experiment.load(folder / EXPERIMENT), arms, data["margin"], data["metric"], folder)
 
 
@@ -280,9 +280,10 @@ def compare(
             data = _prepared_for(arm, prepared, progress)
             outcome = _train_arm(name, arm, data, range(experiment.seed, experiment.seed + seeds), grid, progress)
             write_atomically(file, json.dumps(asdict(outcome)).encode())
-        done.append(_arm_from_json(json.loads(file.read_text(encoding="utf-8"))))
+        done.append(_load_arm(file))
     result = Comparison(experiment, done, margin, metric, folder)
-    summary = {"arms": [asdict(arm) for arm in done], "margin": margin, "metric": metric, "verdicts": result.verdicts}
+    files = [f"arm-{number}.json" for number in range(len(done))]
+    summary = {"verdicts": result.verdicts, "margin": margin, "metric": metric, "arms": files}
     write_atomically(folder / COMPARISON, json.dumps(summary).encode())
     result.report()
     return result
@@ -392,7 +393,8 @@ def _at(arm: Experiment, seed: int, rate: float) -> Experiment:
     return replace(arm, seed=seed, training=replace(arm.training, optimizer=moved))
 
 
-def _arm_from_json(data: dict[str, Any]) -> Arm:
+def _load_arm(file: Path) -> Arm:
+    data = json.loads(file.read_text(encoding="utf-8"))
     trials = tuple(Trial(t["seed"], t["rate"], tuple(t["rounds"]), t["failed"]) for t in data["trials"])
     return Arm(data["name"], data["parameters"], trials)
 
