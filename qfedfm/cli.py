@@ -8,8 +8,12 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import ConfigurationError, QfedfmError
+
+if TYPE_CHECKING:
+    from .experiment import Experiment
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -44,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="quantum head against its classical twins on real text, in minutes")
     demo.add_argument("--smoke", action="store_true", help="a very small version, to see that everything works")
-    demo.add_argument("--directory", type=Path, help="where to put the comparison (default: a new folder under runs/)")
+    _with_directory(demo)
     demo.set_defaults(command=_demo)
 
     run = _with_file(commands.add_parser("run", help="run an experiment file"))
@@ -60,6 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--rates", type=float, nargs="+", help="learning rates that every arm tries")
     compare.add_argument(
         "--margin", type=float, default=0.02, help="largest difference that would not matter (default 0.02)"
+    )
+    compare.add_argument("--metric", default="accuracy", help="what is compared: accuracy (default) or loss")
+    compare.add_argument(
+        "--arm",
+        action="append",
+        type=_arm,
+        metavar="NAME=FILE",
+        dest="arms",
+        help="an arm of your own, the subject first; give it twice or more to replace the built-in twins",
     )
     compare.set_defaults(command=_compare)
 
@@ -82,39 +95,53 @@ def _with_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where an earlier start of the same thing stopped")
 
 
+def _arm(text: str) -> tuple[str, Path]:
+    name, equals, file = text.rpartition("=")
+    if not (name and equals and file):
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE; got {text!r}")
+    return name, Path(file)
+
+
+def _load(file: Path, settings: Sequence[str]) -> "Experiment":
+    """Return a file's experiment; classes of the user's own are looked for in the working directory too."""
+    from .experiment import Experiment
+
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    return Experiment.load(file, settings)
+
+
 def _demo(arguments: argparse.Namespace) -> None:
     from .demo import demo
 
-    comparison = demo(arguments.smoke, arguments.directory)
+    comparison = demo(arguments.smoke, arguments.directory, arguments.resume)
     print(f"\n{comparison!r}\n\nreport: {comparison.directory / 'report.html'}")
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from .experiment import Experiment
     from .runs import run
 
-    experiment = Experiment.load(arguments.file, arguments.settings)
+    experiment = _load(arguments.file, arguments.settings)
     result = run(experiment, arguments.directory, resume=arguments.resume)
     print(f"{result!r}\n{'report':>20}  {result.directory / 'report.html'}")
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from .experiment import Experiment
-
-    experiment = Experiment.load(arguments.file, arguments.settings)
+    experiment = _load(arguments.file, arguments.settings)
     experiment.check()
     print(f"{arguments.file}: a valid experiment, {experiment.identity[:8]}")
 
 
 def _compare(arguments: argparse.Namespace) -> None:
     from .comparison import compare
-    from .experiment import Experiment
 
     comparison = compare(
-        Experiment.load(arguments.file, arguments.settings),
+        _load(arguments.file, arguments.settings),
+        {name: _load(file, arguments.settings) for name, file in arguments.arms} if arguments.arms else None,
         seeds=arguments.seeds,
         rates=arguments.rates,
         margin=arguments.margin,
+        metric=arguments.metric,
         directory=arguments.directory,
         resume=arguments.resume,
     )

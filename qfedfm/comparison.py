@@ -1,79 +1,38 @@
-"""Compare: a head beside its twins, on the same seeds, splits, clients and rounds, each arm at its own best learning
-rate.
+"""Compare: a head beside its twins, on the same seeds, splits, clients and rounds, each at its own best learning rate.
 
-Every (seed, learning rate) of an arm is a federation of its own, with its own keys and envelopes; all federations of
-an arm
-advance together, round by round, their clients trained as one cohort. For each seed the learning rate is chosen on that
-seed's validation rows; what is compared is the last round's metric on its test rows. The seed is the unit: statistics
-are paired by seed.
+For each seed the learning rate is chosen on that seed's validation rows; what is compared is the last round's metric on
+its test rows. The seed is the unit: statistics are paired by seed. How an arm is trained is in `arms`.
 """
 
+import html
 import json
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import plots
+from .arms import Arm, load_arm, train_arm
 from .cache import write_atomically
 from .environment import environment
-from .errors import ClientError, ConfigurationError, RunError
+from .errors import ConfigurationError, RunError
 from .evidence import METRICS, Paired, mean_interval, paired, verdict
 from .experiment import Experiment
 from .federation import Clients
-from .federation.local import exchange_together
 from .heads import Linear, Variational, matched_classical
-from .progress import Progress
-from .records import EXPERIMENT, RunDirectory
-from .report import LIMITS, Report, Section, environment_rows, svg, write
-from .runs import Federation, Prepared, bind, choose, describe, federate, measure, prepare
-from .training import Optimizer
+from .records import EXPERIMENT, REPORT, RunDirectory
+from .report import LIMITS, Report, Section, canvas, environment_rows, svg, write
+from .runs import Prepared, choose, prepare
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-COMPARISON, REPORT = "comparison.json", "report.html"
-Line = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One federation of an arm: seed, learning rate, rounds as recorded; `failed` says why it stopped early."""
-
-    seed: int
-    rate: float
-    rounds: tuple[Line, ...]
-    failed: str = ""
-
-    def score(self, metric: str, part: str) -> float:
-        """Return the last round's metric on the "validation" or "test" rows."""
-        return float(self.rounds[-1][part][metric])
-
-
-@dataclass(frozen=True)
-class Arm:
-    """All trials of one head, and its numbers of classical and quantum parameters."""
-
-    name: str
-    parameters: dict[str, int]
-    trials: tuple[Trial, ...]
-
-    def chosen(self, metric: str) -> dict[int, Trial]:
-        """Return for each seed the trial with the best metric on its validation rows, ties going to the lower loss."""
-        sign = 1 if METRICS[metric].higher_is_better else -1
-        best: dict[int, Trial] = {}
-        for trial in self.trials:
-            if trial.failed:
-                continue
-            rank = (sign * trial.score(metric, "validation"), -trial.score("loss", "validation"))
-            other = best.get(trial.seed)
-            if other is None or rank > (sign * other.score(metric, "validation"), -other.score("loss", "validation")):
-                best[trial.seed] = trial
-        return best
+COMPARISON = "comparison.json"
 
 
 class Comparison:
@@ -203,7 +162,7 @@ class Comparison:
         return "\n".join([*self.verdicts, "", table])
 
     def _repr_html_(self) -> str:
-        verdicts = "".join(f"<p><b>{sentence}</b></p>" for sentence in self.verdicts)
+        verdicts = "".join(f"<p><b>{html.escape(sentence)}</b></p>" for sentence in self.verdicts)
         return verdicts + self.table().to_html(index=False, float_format=lambda x: f"{x:.4f}")
 
     @classmethod
@@ -212,10 +171,11 @@ class Comparison:
         folder = Path(directory)
         try:
             data = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
-            arms = [_load_arm(folder / file) for file in data["arms"]]
-        except (OSError, ValueError) as error:
+            files, margin, metric = data["arms"], data["margin"], data["metric"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{folder} holds no finished comparison ({error}); finish it with resume=True") from error
-        return cls(Experiment.load(folder / EXPERIMENT), arms, data["margin"], data["metric"], folder)
+        arms = [load_arm(folder / file) for file in files]
+        return cls(Experiment.load(folder / EXPERIMENT), arms, margin, metric, folder)
 
 
 def twins(experiment: Experiment) -> dict[str, Experiment]:
@@ -247,49 +207,63 @@ def compare(
     """Compare the first arm with all others and return verdicts, tables and plots; write a report.
 
     arms: name to experiment, the subject first; None takes `twins(experiment)`. seeds: how many, from the experiment's
-    own
-    on. rates: the learning rates that every arm tries, by default the optimiser's own and a third and three times of
-    it;
-    rates set for single parts move in proportion. margin: the largest difference that would not matter, in units of the
-    metric. resume: keep the arms that a stopped comparison in `directory` had finished.
+    own on. rates: the learning rates that every arm tries, by default the optimiser's own and a third and three times
+    of it; rates set for single parts move in proportion. margin: the largest difference that would not matter, in units
+    of the metric. resume: keep the arms that a stopped comparison in `directory` had finished. Raises
+    `ConfigurationError` for arms that cannot be compared fairly, `RunError` where no learning rate trains an arm.
     """
     chosen = dict(twins(experiment) if arms is None else arms)
-    _check(chosen, seeds, margin, metric)
+    _check(experiment, chosen, seeds, margin, metric)
     lr = experiment.training.optimizer.lr
     grid = tuple(float(f"{rate:.6g}") for rate in (rates or (lr / 3, lr, lr * 3)))
     folder = choose(replace(experiment, name=f"{experiment.name}-compare"), directory, resume)
-    asked = {
-        "identity": {name: arm.identity for name, arm in chosen.items()},
-        "seeds": seeds,
-        "rates": grid,
+    facts = {
+        "arms": [[name, arm.identity] for name, arm in chosen.items()],
+        "seeds": [experiment.seed, seeds],
+        "rates": list(grid),
         "margin": margin,
         "metric": metric,
     }
-    facts = json.loads(json.dumps(asked))
-    if resume and folder.exists():
-        record = RunDirectory(folder)
-        if record.facts() != facts:
-            raise RunError(f"{folder} belongs to another comparison: choose another directory")
-    else:
-        record = RunDirectory.create(folder, experiment.save, facts, environment())
-    prepared: list[tuple[Experiment, Prepared]] = []
-    done = []
-    for number, (name, arm) in enumerate(chosen.items()):
-        file = folder / f"arm-{number}.json"
-        if not file.exists():
-            data = _prepared_for(arm, prepared, progress)
-            outcome = _train_arm(name, arm, data, range(experiment.seed, experiment.seed + seeds), grid, progress)
-            write_atomically(file, json.dumps(asdict(outcome)).encode())
-        done.append(_load_arm(file))
+    record = _opened(folder, facts) if resume and folder.exists() else None
+    if record is None:
+        record = RunDirectory.create(folder, lambda new: _save(new, experiment, arms or {}), facts, environment())
+    record.event("start")
+    known: list[tuple[Experiment, Prepared]] = []
+    done: list[Arm] = []
+    files = [f"arm-{number}.json" for number in range(len(chosen))]
+    for file, (name, arm) in zip(files, chosen.items(), strict=True):
+        if not (folder / file).exists():
+            data = _prepared_for(arm, known, progress)
+            if done and done[0].fingerprint != data.dataset.fingerprint:
+                raise RunError(f"the data has changed since {folder} began: start a new comparison elsewhere")
+            of = range(experiment.seed, experiment.seed + seeds)
+            outcome = train_arm(name, arm, data, of, grid, record.attempts(), progress)
+            write_atomically(folder / file, json.dumps(asdict(outcome)).encode())
+            record.event("arm", name=name)
+        done.append(load_arm(folder / file))
     result = Comparison(experiment, done, margin, metric, folder)
-    files = [f"arm-{number}.json" for number in range(len(done))]
     summary = {"verdicts": result.verdicts, "margin": margin, "metric": metric, "arms": files}
     write_atomically(folder / COMPARISON, json.dumps(summary).encode())
     result.report()
     return result
 
 
-def _check(arms: Mapping[str, Experiment], seeds: int, margin: float, metric: str) -> None:
+def _save(folder: Path, experiment: Experiment, arms: Mapping[str, Experiment]) -> None:
+    """Write the experiment, and the user's own arms each into a folder of its own."""
+    experiment.save(folder)
+    for number, arm in enumerate(arms.values()):
+        (folder / f"arm-{number}").mkdir()
+        arm.save(folder / f"arm-{number}")
+
+
+def _opened(folder: Path, facts: object) -> RunDirectory:
+    record = RunDirectory(folder)
+    if record.facts() != facts:
+        raise RunError(f"{folder} belongs to another comparison: choose another directory")
+    return record
+
+
+def _check(experiment: Experiment, arms: Mapping[str, Experiment], seeds: int, margin: float, metric: str) -> None:
     wrong = []
     if len(arms) < 2:
         wrong.append(f"compare needs a subject and at least one twin; got {len(arms)} arms")
@@ -299,13 +273,12 @@ def _check(arms: Mapping[str, Experiment], seeds: int, margin: float, metric: st
         wrong.append(f"metric: expected one of {', '.join(METRICS)}; got '{metric}'")
     if not margin > 0:
         wrong.append(f"margin: expected a positive difference that would not matter; got {margin}")
-    subject = next(iter(arms.values()))
     for name, arm in arms.items():
         same = ("data", "clients", "rounds", "validation", "test", "seed")
-        differing = [field for field in same if getattr(arm, field) != getattr(subject, field)]
+        differing = [field for field in same if getattr(arm, field) != getattr(experiment, field)]
         if differing:
             wrong.append(
-                f"arm '{name}' differs from the subject in {', '.join(differing)}: that is not a fair comparison"
+                f"arm '{name}' differs from the experiment in {', '.join(differing)}: that is not a fair comparison"
             )
     if wrong:
         raise ConfigurationError(wrong)
@@ -321,84 +294,6 @@ def _prepared_for(arm: Experiment, known: list[tuple[Experiment, Prepared]], pro
     return data
 
 
-def _train_arm(
-    name: str, arm: Experiment, prepared: Prepared, seeds: range, grid: Sequence[float], progress: bool
-) -> Arm:
-    """Run all federations of one arm together."""
-    model = bind(arm, prepared)
-    points = [(seed, rate) for seed in seeds for rate in grid]
-    federations = {
-        (seed, rate): federate(_at(arm, seed, rate), prepared, model, run_id=f"{arm.identity[:16]}-{seed:08d}-{i:04d}")
-        for i, (seed, rate) in enumerate(points)
-    }
-    lines: dict[tuple[int, float], list[Line]] = {point: [] for point in points}
-    failed: dict[tuple[int, float], str] = {}
-    _measure(federations, {point: {"round": 0} for point in points}, lines)
-    with Progress(name, arm.rounds, enabled=progress) as bar:
-        for number in range(1, arm.rounds + 1):
-            alive = {point: federation for point, federation in federations.items() if point not in failed}
-            outcomes = _advance(alive, failed)
-            _measure({point: alive[point] for point in outcomes}, outcomes, lines)
-            if not outcomes:
-                raise ClientError(*_first_failure(failed))
-            best = float(np.mean([max(_last(lines, s, r, failed) for r in grid) for s in seeds]))
-            bar.advance(f"round {number}/{arm.rounds}  validation accuracy {best:.3f}  ({len(points)} federations)")
-    for seed in seeds:
-        if all((seed, rate) in failed for rate in grid):
-            raise ClientError(
-                "all", arm.rounds, f"no learning rate of {list(grid)} trained arm '{name}' at seed {seed}"
-            )
-    trials = tuple(Trial(*point, tuple(lines[point]), failed.get(point, "")) for point in points)
-    return Arm(name, model.count(), trials)
-
-
-def _last(lines: Mapping[tuple[int, float], list[Line]], seed: int, rate: float, failed: Mapping[Any, str]) -> float:
-    return 0.0 if (seed, rate) in failed else float(lines[seed, rate][-1]["validation"]["accuracy"])
-
-
-def _first_failure(failed: Mapping[tuple[int, float], str]) -> tuple[str, int, str]:
-    return "all", 0, f"every federation of the arm failed, the first with: {next(iter(failed.values()))}"
-
-
-def _advance(
-    federations: Mapping[tuple[int, float], Federation], failed: dict[tuple[int, float], str]
-) -> dict[tuple[int, float], Line]:
-    """Run one round of all federations; one whose client fails (a learning rate that diverges) is put into `failed`."""
-    members = list(federations.values())
-    replies = exchange_together([f.engine for f in members], [f.server.begin() for f in members])
-    outcomes = {}
-    for (point, federation), reply in zip(federations.items(), replies, strict=True):
-        try:
-            outcomes[point] = describe(federation.server.finish(reply))
-        except ClientError as error:
-            failed[point] = str(error)
-    return outcomes
-
-
-def _measure(
-    federations: Mapping[tuple[int, float], Federation],
-    outcomes: Mapping[tuple[int, float], Line],
-    lines: dict[tuple[int, float], list[Line]],
-) -> None:
-    if federations:
-        for point, scores in zip(federations, measure(list(federations.values())), strict=True):
-            lines[point].append(dict(outcomes[point]) | scores)
-
-
-def _at(arm: Experiment, seed: int, rate: float) -> Experiment:
-    """Return an arm at one seed and learning rate, rates of single parts moved in proportion."""
-    optimizer: Optimizer = arm.training.optimizer
-    rates = {part: value * rate / optimizer.lr for part, value in optimizer.rates.items()}
-    moved: Optimizer = replace(optimizer, lr=rate, rates=rates)  # type: ignore[type-var]  # a protocol of dataclasses
-    return replace(arm, seed=seed, training=replace(arm.training, optimizer=moved))
-
-
-def _load_arm(file: Path) -> Arm:
-    data = json.loads(file.read_text(encoding="utf-8"))
-    trials = tuple(Trial(t["seed"], t["rate"], tuple(t["rounds"]), t["failed"]) for t in data["trials"])
-    return Arm(data["name"], data["parameters"], trials)
-
-
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
@@ -409,18 +304,19 @@ def _report(comparison: Comparison) -> Report:
     facts = record.facts()
     failed = [(arm.name, t) for arm in comparison.arms for t in arm.trials if t.failed]
     keys = experiment.seal.keys.source
+    sheet = canvas(plots.rows_size(len(comparison.results)))
     sections = [
         Section(
-            "Quantum against its twins",
+            f"{_sentence(comparison.arms[0].name)} against its twins",
             f"Last round's {comparison.metric} on held-out test rows, mean over {len(comparison.seeds)} seeds with "
             "95 % t intervals. "
             f"Every arm tried the learning rates {', '.join(f'{r:g}' for r in facts['rates'])}; "
             "each seed's was chosen on its own validation rows.",
-            svg(comparison.plot_differences(), "paired differences between the quantum head and its twins"),
+            svg(comparison.plot_differences(sheet), "paired differences, subject minus each twin"),
             f"{_sentence(comparison.arms[0].name)} minus each twin, one tick a seed; mean and 95 % interval.",
             comparison.table(),
         ),
-        Section("Learning curves", "", svg(comparison.plot(), "test metric against rounds for each arm")),
+        Section("Learning curves", "", svg(comparison.plot(ax=canvas()), "test metric against rounds for each arm")),
         Section(
             "Statistics",
             "Paired by seed. TOST tests whether the difference is smaller than the margin.",
@@ -446,13 +342,23 @@ def _report(comparison: Comparison) -> Report:
         comparison.verdicts,
         tuple(sections),
         environment_rows(record.environment()),
-        f"qfedfm compare {EXPERIMENT} --seeds {len(comparison.seeds)} --margin {comparison.margin:g} "
-        f"--rates {' '.join(f'{r:g}' for r in facts['rates'])}",
+        _command(comparison, facts["rates"]),
         (
             *LIMITS,
             "Learning rates were tuned on a small grid; other hyper-parameters were equal for all arms and not tuned.",
         ),
     )
+
+
+def _command(comparison: Comparison, rates: Sequence[float]) -> str:
+    """Return the command line that makes the same comparison in the comparison's directory."""
+    words = ["qfedfm", "compare", EXPERIMENT, "--seeds", str(len(comparison.seeds)), "--margin", str(comparison.margin)]
+    words += ["--metric", comparison.metric, "--rates", *map(str, rates)]
+    for number, arm in enumerate(comparison.arms):
+        own = f"arm-{number}/{EXPERIMENT}"
+        if (comparison.directory / own).exists():
+            words += ["--arm", f"{arm.name}={own}"]
+    return shlex.join(words)
 
 
 def _clients_text(clients: Clients) -> str:

@@ -49,7 +49,8 @@ def problems(cls: type, error: pydantic.ValidationError) -> list[str]:
         elif item["type"] == "value_error":
             inner = item["ctx"]["error"]
             text = inner.problems if isinstance(inner, ConfigurationError) else (str(inner),)
-            lines += [f"{cls.__name__}.{where}: {line}" if where else f"{cls.__name__}: {line}" for line in text]
+            owner = f"{cls.__name__}.{where}" if where else cls.__name__
+            lines += [line if line.startswith(cls.__name__) else f"{owner}: {line}" for line in text]
         else:
             lines.append(f"{cls.__name__}.{where}: {item['msg'][0].lower()}{item['msg'][1:]}; got {item['input']!r}")
     return lines

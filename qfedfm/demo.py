@@ -25,6 +25,6 @@ def experiment(smoke: bool = False) -> Experiment:
     )
 
 
-def demo(smoke: bool = False, directory: Path | None = None) -> Comparison:
+def demo(smoke: bool = False, directory: Path | None = None, resume: bool = False) -> Comparison:
     """Run the demonstration, 10 seeds (2 for `smoke`), and write its report."""
-    return compare(experiment(smoke), seeds=2 if smoke else 10, rates=RATES, directory=directory)
+    return compare(experiment(smoke), seeds=2 if smoke else 10, rates=RATES, directory=directory, resume=resume)

@@ -35,18 +35,12 @@ def learning_curves(frame: "pd.DataFrame", metric: str, ax: "Axes | None" = None
     ax = new_axes(ax)
     for i, (arm, rows) in enumerate(frame.groupby("arm", sort=False)):
         table = rows.pivot_table(index="round", columns="seed", values=metric)
-        rounds = table.index.to_numpy()
-        intervals = [mean_interval(values) for values in table.to_numpy()]
+        rounds, several = table.index.to_numpy(), table.shape[1] > 1
+        intervals = [mean_interval(values) for values in table.to_numpy()] if several else []
+        means = [interval.mean for interval in intervals] if several else table.to_numpy()[:, 0]
         colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
-        ax.plot(
-            rounds,
-            [interval.mean for interval in intervals],
-            label=str(arm),
-            color=colour,
-            marker=marker,
-            markersize=3.5,
-        )
-        if table.shape[1] > 1:
+        ax.plot(rounds, means, label=_literal(str(arm)), color=colour, marker=marker, markersize=3.5)
+        if several:
             low, high = ([getattr(interval, end) for interval in intervals] for end in ("low", "high"))
             ax.fill_between(rounds, low, high, color=colour, alpha=0.15, linewidth=0)
     seeds = frame["seed"].nunique()
@@ -57,6 +51,11 @@ def learning_curves(frame: "pd.DataFrame", metric: str, ax: "Axes | None" = None
     if frame["arm"].nunique() > 1:
         ax.legend(frameon=False)
     return ax
+
+
+def rows_size(rows: int) -> tuple[float, float]:
+    """Return width and height in inches of a plot with so many rows."""
+    return 6.4, 1.0 + 0.7 * rows
 
 
 def paired_differences(
@@ -70,17 +69,23 @@ def paired_differences(
 
     differences: twin to (seeds,) subject minus twin.
     """
-    ax = new_axes(ax, (6.4, 1.0 + 0.7 * len(differences)))
+    ax = new_axes(ax, rows_size(len(differences)))
     ax.axvspan(-margin, margin, color="#8a8a8a", alpha=0.15, linewidth=0)
     ax.axvline(0, color="#8a8a8a", linewidth=0.8)
     for i, (twin, values) in enumerate(differences.items()):
         result = results[twin]
-        ax.plot(values, np.full(len(values), i) + 0.18, linestyle="", marker="|", color=COLOURS[i + 1], alpha=0.8)
+        colour, marker = COLOURS[(i + 1) % len(COLOURS)], MARKERS[(i + 1) % len(MARKERS)]
+        ax.plot(values, np.full(len(values), i) + 0.18, linestyle="", marker="|", color=colour, alpha=0.8)
         if np.isfinite(result.low) and np.isfinite(result.high):
-            ax.plot([result.low, result.high], [i, i], color=COLOURS[i + 1], linewidth=2)
-        ax.plot([result.difference], [i], marker=MARKERS[i + 1], color=COLOURS[i + 1], markersize=6)
-    ax.set_yticks(range(len(differences)), [f"minus {twin}" for twin in differences])
+            ax.plot([result.low, result.high], [i, i], color=colour, linewidth=2)
+        ax.plot([result.difference], [i], marker=marker, color=colour, markersize=6)
+    ax.set_yticks(range(len(differences)), [f"minus {_literal(twin)}" for twin in differences])
     ax.set_ylim(-0.6, len(differences) - 0.4)
     ax.invert_yaxis()
-    ax.set_xlabel(f"paired difference in {unit}; shaded: within the margin of {margin:g}")
+    ax.set_xlabel(f"paired difference in {unit} (shaded: margin of {margin:g})")
     return ax
+
+
+def _literal(text: str) -> str:
+    """Return `text` so that matplotlib shows its dollar signs and does not read mathematics between them."""
+    return text.replace("$", r"\$")

@@ -8,7 +8,8 @@
     rounds.jsonl           one line a round: metrics and counts, nothing that differs between two runs of one experiment
     events.jsonl           times, attempts, failures
     checkpoint.safetensors parameters, aggregator state, kept optimiser states; and, as metadata, the round and the
-    length of rounds.jsonl that belong to it
+                           length of rounds.jsonl that belong to it, and a hash of all tensors
+    report.html            for people; made from the rest, and again by `qfedfm report`
 
 A round is appended to rounds.jsonl and synced, then the checkpoint is written beside, synced and renamed into place.
 Killed at any instant, a resumed run finds a whole checkpoint and cuts rounds.jsonl to the length that it names.
@@ -16,27 +17,23 @@ Killed at any instant, a resumed run finds a whole checkpoint and cuts rounds.js
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from .cache import write_atomically
 from .errors import DataError, RunError
-from .params import Params
+from .params import Params, params_hash
 
-EXPERIMENT, FACTS, ENVIRONMENT, ROUNDS, EVENTS, CHECKPOINT = (
-    "experiment.toml",
-    "run.json",
-    "environment.json",
-    "rounds.jsonl",
-    "events.jsonl",
-    "checkpoint.safetensors",
-)
+EXPERIMENT, FACTS, ENVIRONMENT = "experiment.toml", "run.json", "environment.json"
+ROUNDS, EVENTS, CHECKPOINT, REPORT = "rounds.jsonl", "events.jsonl", "checkpoint.safetensors", "report.html"
 
 
 @dataclass(frozen=True)
@@ -61,20 +58,20 @@ class RunDirectory:
         cls, folder: Path, fill: Callable[[Path], object], facts: dict[str, Any], environment: dict[str, Any]
     ) -> "RunDirectory":
         """Make `folder` with what `fill` writes and both JSON files, all at once; refuse one that exists."""
-        if folder.exists():
-            raise RunError(f"{folder} exists and is never overwritten: resume it, or choose another directory")
+        refuse_existing(folder)
+        growing = folder.parent / f".{folder.name}.{uuid4().hex}.new"
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            growing = folder.parent / f".{folder.name}.{os.getpid()}.new"
-            growing.mkdir()
+            growing.mkdir(parents=True)
             fill(growing)
             (growing / FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
             (growing / ENVIRONMENT).write_text(json.dumps(environment, indent=1), encoding="utf-8")
             growing.rename(folder)
         except OSError as error:
             raise RunError(
-                f"cannot make the run directory {folder}: {error.strerror}; choose another with directory="
+                f"cannot make the run directory {folder}: {error.strerror}; choose another directory"
             ) from error
+        finally:
+            shutil.rmtree(growing, ignore_errors=True)
         return cls(folder)
 
     def facts(self) -> dict[str, Any]:
@@ -94,48 +91,64 @@ class RunDirectory:
     def event(self, kind: str, **what: Any) -> None:
         """Append one line to events.jsonl, with the time."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": kind, **what})
-        with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        self._append(EVENTS, line)
 
     def attempts(self) -> int:
-        """Return how many times this run was started; a line cut short by a crash counts as one."""
+        """Return how many times this run was started, counting a start whose line was cut short by a crash."""
         try:
             text = (self.folder / EVENTS).read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return 0
-        return sum('"event": "start"' in line for line in text.splitlines())
+        return text.count('"event": "start"')
 
     def append_round(self, record: dict[str, Any]) -> int:
         """Append one round and sync it; return the new length of rounds.jsonl in bytes."""
-        with (self.folder / ROUNDS).open("ab") as file:
-            file.write(json.dumps(record, sort_keys=True).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-            return file.tell()
+        return self._append(ROUNDS, json.dumps(record, sort_keys=True))
 
-    def rounds(self) -> list[dict[str, Any]]:
+    def _append(self, name: str, line: str) -> int:
+        try:
+            with (self.folder / name).open("ab") as file:
+                file.write(line.encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+                return file.tell()
+        except OSError as error:
+            raise RunError(f"cannot write {self.folder / name}: {error.strerror}; make room and resume") from error
+
+    def rounds(self, checkpoint: Checkpoint) -> list[dict[str, Any]]:
         """Return the rounds that a checkpoint vouches for."""
-        checkpoint = self.checkpoint()
-        if checkpoint is None:
-            return []
-        with (self.folder / ROUNDS).open("rb") as file:
-            return [json.loads(line) for line in file.read(checkpoint.rounds_bytes).splitlines()]
-
-    def cut_rounds(self, length: int) -> None:
-        """Cut rounds.jsonl to what the checkpoint vouches for, dropping a round that was half written."""
         file = self.folder / ROUNDS
-        size = file.stat().st_size if file.exists() else 0
-        if size < length:
+        try:
+            with file.open("rb") as opened:
+                vouched = opened.read(checkpoint.rounds_bytes)
+            lines = [json.loads(line) for line in vouched.splitlines()]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} cannot be read ({error}); restore it or start a new run") from error
+        if len(lines) != checkpoint.round + 1:
             raise RunError(
-                f"{file} has {size} bytes and its checkpoint vouches for {length}: the run cannot be resumed"
+                f"{file} has {len(lines)} of the {checkpoint.round + 1} lines that its checkpoint vouches for; "
+                "restore it or start a new run"
             )
-        if size > length:
-            os.truncate(file, length)
+        return lines
+
+    def clean(self, checkpoint: Checkpoint | None) -> None:
+        """Remove what a killed attempt left half done: lines after the checkpoint's, checkpoints not yet in place."""
+        if checkpoint is not None:
+            self.rounds(checkpoint)  # raises where lines are missing, before anything is changed
+        for left in self.folder.glob(f".{CHECKPOINT}.*"):
+            left.unlink()
+        file = self.folder / ROUNDS
+        if file.exists():
+            os.truncate(file, checkpoint.rounds_bytes if checkpoint else 0)
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Put a checkpoint in place of the last one: written beside it, synced, renamed."""
-        metadata = {"round": str(checkpoint.round), "rounds_bytes": str(checkpoint.rounds_bytes)}
-        tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
+        tensors = {name: checkpoint.tensors[name].contiguous() for name in sorted(checkpoint.tensors)}
+        metadata = {
+            "round": str(checkpoint.round),
+            "rounds_bytes": str(checkpoint.rounds_bytes),
+            "hash": params_hash(tensors),
+        }
         try:
             write_atomically(self.folder / CHECKPOINT, save(tensors, metadata))
         except DataError as error:
@@ -149,7 +162,17 @@ class RunDirectory:
         try:
             with safe_open(file, framework="pt") as opened:
                 metadata = opened.metadata()
-                tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  (not a mapping)
-            return Checkpoint(int(metadata["round"]), tensors, int(metadata["rounds_bytes"]))
+                tensors = {name: opened.get_tensor(name) for name in sorted(opened.keys())}
+            found = Checkpoint(int(metadata["round"]), tensors, int(metadata["rounds_bytes"]))
+            damaged = "" if metadata["hash"] == params_hash(tensors) else "its content has changed"
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{file} cannot be read ({error}); restore it or start a new run") from error
+            damaged = str(error)
+        if damaged:
+            raise RunError(f"{file} cannot be read ({damaged}); restore it or start a new run")
+        return found
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raise `RunError` if there is anything at `folder`: what a run wrote is never overwritten."""
+    if folder.exists():
+        raise RunError(f"{folder} exists and is never overwritten: resume it, or choose another directory")

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import RunError
+from .cache import write_atomically
+from .errors import DataError, RunError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,9 +57,17 @@ class Report:
     limits: tuple[str, ...]
 
 
+def canvas(size: tuple[float, float] = (6.4, 3.6)) -> "Axes":
+    """Return axes of `size` inches to draw a report's figure in, which needs no display and opens no window."""
+    from matplotlib.figure import Figure
+
+    axes: Axes = Figure(figsize=size, layout="constrained").subplots()
+    return axes
+
+
 def svg(ax: "Axes", description: str) -> str:
-    """Return the figure of `ax` as inline SVG with a transparent ground, and close it; `description` is read aloud."""
-    import matplotlib.pyplot as plt
+    """Return the figure of `ax` as inline SVG with a transparent ground; `description` is read aloud."""
+    from matplotlib import rc_context
 
     figure = ax.get_figure(root=True)
     if figure is None:
@@ -74,9 +83,10 @@ def svg(ax: "Axes", description: str) -> str:
         for text in legend.get_texts() if legend else ():
             text.set_color(INK)
     buffer = io.StringIO()
-    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": "qfedfm", "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    plt.close(figure)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "qfedfm", "font.family": "sans-serif"}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     drawn = buffer.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace(INK, "currentColor")
     return drawn.replace("<svg ", f'<svg role="img" aria-label="{_attribute(description)}" ', 1)
@@ -88,9 +98,9 @@ def write(report: Report, path: Path) -> Path:
 
     page = _template().render(report=report, table=lambda frame: Markup(_table(frame)), safe=Markup)
     try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"cannot write the report {path}: {error.strerror}") from error
+        write_atomically(path, page.encode())
+    except DataError as error:
+        raise RunError(f"cannot write the report {path}: {error.__cause__}") from error
     return path
 
 

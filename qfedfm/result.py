@@ -19,8 +19,8 @@ from .experiment import Experiment
 from .heads.model import Model
 from .ledger import Entry, Ledger
 from .params import Params
-from .records import EXPERIMENT, RunDirectory
-from .report import LIMITS, Report, Section, environment_rows, svg, write
+from .records import EXPERIMENT, REPORT, RunDirectory
+from .report import LIMITS, Report, Section, canvas, environment_rows, svg, write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,10 +58,10 @@ class Result:
 
     def __init__(self, experiment: Experiment, record: RunDirectory) -> None:
         self.experiment, self.directory, self._record = experiment, record.folder, record
-        self.rounds: list[dict[str, Any]] = record.rounds()
         checkpoint = record.checkpoint()
         if checkpoint is None:
             raise RunError(f"{record.folder} has no checkpoint yet: resume the run first")
+        self.rounds: list[dict[str, Any]] = record.rounds(checkpoint)
         prefix = "params/"
         self.params: Params = {
             name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
@@ -152,7 +152,7 @@ class Result:
 
     def report(self) -> Path:
         """Write report.html into the run's directory and return its path."""
-        return write(_report(self, self._record.environment()), self.directory / "report.html")
+        return write(_report(self, self._record.environment()), self.directory / REPORT)
 
     def __repr__(self) -> str:
         lines = [f"{label:>20}  {text}" for label, text in self.summary().items()]
@@ -182,14 +182,14 @@ def _report(result: Result, environment: dict[str, Any]) -> Report:
         ),
         (
             Section("Summary", table=summary),
-            Section("Accuracy", figure=svg(result.plot("accuracy"), "test accuracy against rounds")),
-            Section("Loss", figure=svg(result.plot("loss"), "test loss against rounds")),
+            Section("Accuracy", figure=svg(result.plot("accuracy", canvas()), "test accuracy against rounds")),
+            Section("Loss", figure=svg(result.plot("loss", canvas()), "test loss against rounds")),
             Section("Each client", "The final global model on each client's own test rows.", table=result.per_client()),
             Section(
                 "Ledger", "Totals over all clients and rounds, counted from the envelopes really sent.", table=events
             ),
         ),
         environment_rows(environment),
-        f"qfedfm run {EXPERIMENT}",
+        f"qfedfm run {result.directory / EXPERIMENT}",
         LIMITS,
     )

@@ -18,14 +18,14 @@ from torch import Tensor
 from .backbones import features
 from .data import Assignment, Dataset, Split, assign, split
 from .environment import environment
-from .errors import QfedfmError, RunError
+from .errors import RunError
 from .experiment import Experiment
 from .federation import Channel, Cohort, LocalEngine, Round, Server, evaluate, run_round
 from .federation.clients import Intervention, travelling
 from .heads.model import Model
 from .params import Params, params_hash, stack
 from .progress import Progress
-from .records import EXPERIMENT, Checkpoint, RunDirectory
+from .records import EXPERIMENT, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
 
 
@@ -60,13 +60,16 @@ class Federation:
 
     def restore(self, round: int, tensors: Params) -> None:
         """Go back to the state after `round`, as `state` gave it."""
+        missing = [key for key in self.state() if key not in tensors]
+        if missing:
+            raise RunError(f"the checkpoint lacks {', '.join(missing)}: another version of qfedfm wrote it")
         self.server.round = round
         self.server.params = {name: tensors[f"params/{name}"] for name in self.server.params}
         self.server.state = {name: tensors[f"aggregation/{name}"] for name in self.server.state}
         for key, tensor in tensors.items():
             owner, _, rest = key.partition("/")
             if owner == "client":
-                client, _, name = rest.partition("/")
+                client, _, name = rest.rpartition("/")  # a client's name may hold a slash, a parameter's does not
                 self.engine.cohort.states.setdefault(client, {})[name] = tensor
 
 
@@ -161,14 +164,12 @@ def run(
     kept.
     """
     folder = choose(experiment, directory, resume)
-    old = RunDirectory(folder) if resume and folder.exists() else None
-    if old is not None and old.facts()["identity"] != experiment.identity:
-        raise RunError(
-            f"{folder} belongs to another experiment: compare {old.folder / EXPERIMENT}, or choose another directory"
-        )
+    old = _opened(folder, experiment) if resume and folder.exists() else None
     checkpoint = old.checkpoint() if old else None
-    if old is not None and checkpoint is not None and checkpoint.round == experiment.rounds:
-        return Result.load(folder)
+    if old is None:
+        refuse_existing(folder)
+    elif checkpoint is not None and checkpoint.round == experiment.rounds:
+        return _finished(folder)
     prepared = prepare(experiment, progress)
     model = bind(experiment, prepared)
     record = old or RunDirectory.create(folder, experiment.save, _facts(experiment, prepared), environment())
@@ -178,18 +179,33 @@ def run(
     federation = federate(
         experiment, prepared, model, run_id=facts["run"], attempt=record.attempts() + 1, intervene=intervene
     )
-    record.cut_rounds(checkpoint.rounds_bytes if checkpoint else 0)
+    record.clean(checkpoint)
     if checkpoint:
         federation.restore(checkpoint.round, checkpoint.tensors)
     record.event("start", round=federation.server.round, key_source=experiment.seal.keys.source)
     try:
         _rounds(federation, record, progress)
-    except (QfedfmError, KeyboardInterrupt) as error:
+    except BaseException as error:
         record.event("stopped", round=federation.server.round, reason=str(error) or type(error).__name__)
         raise
     record.event("finished", round=federation.server.round)
+    return _finished(folder)
+
+
+def _opened(folder: Path, experiment: Experiment) -> RunDirectory:
+    record = RunDirectory(folder)
+    if record.facts().get("identity") != experiment.identity:
+        raise RunError(
+            f"{folder} belongs to another experiment: compare {folder / EXPERIMENT}, or choose another directory"
+        )
+    return record
+
+
+def _finished(folder: Path) -> Result:
+    """Return the result of a finished run, its report written if the run was killed before that."""
     result = Result.load(folder)
-    result.report()
+    if not (folder / REPORT).exists():
+        result.report()
     return result
 
 

@@ -7,12 +7,8 @@ keyed (Salmon et al. 2011, doi:10.1145/2063384.2063405); the key is a hash of th
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 
 def _key(root: int, path: tuple[str | int, ...]) -> int:
@@ -26,10 +22,3 @@ def stream(root: int, *path: str | int) -> np.random.Generator:
     root: the experiment's seed, any integer. path: purpose, client name, round, ... as strings and integers.
     """
     return np.random.Generator(np.random.Philox(key=_key(root, path)))
-
-
-def torch_generator(root: int, *path: str | int) -> "torch.Generator":
-    """Return a CPU torch generator for `path` under the seed `root`."""
-    import torch  # half a second that data without torch need not wait for
-
-    return torch.Generator().manual_seed(_key(root, path) % 2**63)

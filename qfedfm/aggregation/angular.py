@@ -2,8 +2,8 @@
 
 theta + wrap_T(sum_i w_i wrap_T(delta_i)), one step of the Karcher mean on the circle of circumference T (Fletcher et
 al. 2004, doi:10.1109/TMI.2004.831793) from the global angle, to which all clients stay close in a round. A client that
-reports
-its angle in another turn of the circle would pull an arithmetic mean to a meaningless place and does not move this one.
+reports its angle in another turn of the circle would pull an arithmetic mean to a meaningless place; it does not move
+this one.
 """
 
 from ..declaration import declared

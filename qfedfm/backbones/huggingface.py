@@ -44,7 +44,7 @@ class HuggingFace:
     max_tokens: longer texts are cut.
     """
 
-    name: str
+    name: str | Path
     pooling: Literal["mean", "cls"] = "mean"
     revision: str | None = None
     max_tokens: Annotated[int, Field(ge=3)] = 128
@@ -95,7 +95,7 @@ class HuggingFace:
 
     def _directory(self) -> Path:
         local = Path(self.name).expanduser()
-        return local if local.is_dir() else _snapshot(self.name, self.revision)
+        return local if local.is_dir() else _snapshot(str(self.name), self.revision)
 
 
 @declared

@@ -5,7 +5,7 @@ network. Either way they go through `answer`, which trains them together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -16,7 +16,7 @@ from ..heads.model import Model
 from ..params import Params, Specs, difference, stack, unstack
 from ..seal import Header
 from ..seeds import stream
-from ..training import Adam, Lane, Optimizer, Trained, train_cohort
+from ..training import Adam, Lane, Optimizer, train_cohort
 from ..training.cohort import MEMORY_BUDGET
 from .messages import SERVER, Channel, Report
 
@@ -51,7 +51,8 @@ class Cohort:
 
     rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). states: optimiser states kept
     between rounds, by client. intervene: for experiments on failures and attacks, maps (client, round, delta) to the
-    delta that is sent; what it raises is that client's failure.
+    delta that is sent; what it raises is that client's failure. began: for each client the last round it began and the
+    state it began with, so that a round that failed can be repeated.
     """
 
     model: Model
@@ -64,6 +65,13 @@ class Cohort:
     states: dict[str, Params]
     intervene: Intervention | None = None
     memory_budget: int = MEMORY_BUDGET
+    began: dict[str, tuple[int, Params | None]] = field(default_factory=dict)
+
+    def state_before(self, client: str, round: int) -> Params | None:
+        """Return the optimiser state that a client begins `round` with, however often; None where it has none yet."""
+        if client not in self.began or self.began[client][0] != round:
+            self.began[client] = round, self.states.get(client)
+        return self.began[client][1]
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,22 @@ class _Opened:
     params: Params
 
 
+@dataclass(frozen=True)
+class _Local:
+    """One client after its training."""
+
+    params: Params
+    state: Params
+    report: Report
+
+
 def answer(cohorts: Sequence[Cohort], envelopes: Sequence[Mapping[str, bytes]]) -> list[dict[str, bytes | Exception]]:
     """Answer one round of envelopes {client: bytes} for each cohort; a client that fails answers with its exception.
 
-    Cohorts answered together share model, data and training but for learning rates.
+    Cohorts answered together share model, data and training but for the optimiser's learning rates.
     """
+    if len({_common(cohort) for cohort in cohorts}) > 1:
+        raise ConfigurationError("cohorts answered together must share model, data, batch size, and epochs or steps")
     answers: list[dict[str, bytes | Exception]] = [{} for _ in cohorts]
     opened = []
     for federation, (cohort, arrived) in enumerate(zip(cohorts, envelopes, strict=True)):
@@ -90,24 +109,12 @@ def answer(cohorts: Sequence[Cohort], envelopes: Sequence[Mapping[str, bytes]]) 
                 opened.append(_Opened(federation, client, header, params))
             except Exception as error:  # noqa: BLE001  (whatever stops a client is that client's failure, by name)
                 answers[federation][client] = error
-    if opened:
-        trained = _train(cohorts, opened)
-        states = unstack(trained.state) if trained.state else [{}] * len(opened)
-        for lane, (one, local, state) in enumerate(zip(opened, unstack(trained.params), states, strict=True)):
-            cohort = cohorts[one.federation]
-            report = {
-                "rows": len(cohort.rows[one.client]),
-                "steps": trained.steps[lane],
-                "executions": trained.examples[lane] if cohort.model.circuit else 0,
-                "loss": float(trained.loss[lane]),
-            }
-            try:
-                answers[one.federation][one.client] = _reply(cohort, one, local, report)
-            except Exception as error:  # noqa: BLE001  (as above)
-                answers[one.federation][one.client] = error
-            else:
-                if cohort.training.keep_state:
-                    cohort.states[one.client] = state
+    for one, local in zip(opened, _train(cohorts, opened), strict=True):
+        cohort = cohorts[one.federation]
+        try:
+            answers[one.federation][one.client] = local if isinstance(local, Exception) else _reply(cohort, one, local)
+        except Exception as error:  # noqa: BLE001  (as above)
+            answers[one.federation][one.client] = error
     return answers
 
 
@@ -116,19 +123,35 @@ def travelling(specs: Specs) -> Specs:
     return tuple(spec for spec in specs if spec.trainable and spec.shared)
 
 
-def _train(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> Trained:
+def _common(cohort: Cohort) -> tuple[int | None, ...]:
+    """Return what cohorts that are answered together have in common."""
+    training = cohort.training
+    objects = id(cohort.model), id(cohort.table), id(cohort.labels)
+    return *objects, training.batch_size, training.epochs, training.steps
+
+
+def _train(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> list[_Local | Exception]:
+    """Train all together; where that raises, each alone, so that a failure is that of its own client."""
+    if not opened:
+        return []
+    try:
+        return [*_train_together(cohorts, opened)]
+    except Exception as error:  # noqa: BLE001  (as in `answer`)
+        return [error] if len(opened) == 1 else [_train(cohorts, [one])[0] for one in opened]
+
+
+def _train_together(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> list[_Local]:
     first = cohorts[0]
     lanes, states = [], []
     params = stack([one.params for one in opened])
     fresh = first.training.optimizer.init({name: tensor[:1] for name, tensor in params.items()})
     for one in opened:
         cohort = cohorts[one.federation]
-        if cohort.model is not first.model or cohort.table is not first.table:
-            raise ConfigurationError("cohorts answered together must share their model and data")
         generator = stream(cohort.seed, "order", one.client, one.header.round)
         lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer))
-        states.append(cohort.states.get(one.client) or {name: tensor[0] for name, tensor in fresh.items()})
-    return train_cohort(
+        kept = cohort.state_before(one.client, one.header.round)
+        states.append(kept or {name: tensor[0] for name, tensor in fresh.items()})
+    trained = train_cohort(
         first.model,
         params,
         first.table,
@@ -140,12 +163,26 @@ def _train(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> Trained:
         state=stack(states) if fresh else {},
         memory_budget=first.memory_budget,
     )
+    after = unstack(trained.state) if fresh else [{}] * len(opened)
+    reports = [
+        {
+            "rows": len(lane.rows),
+            "steps": trained.steps[i],
+            "executions": trained.examples[i] if first.model.circuit else 0,
+            "loss": float(trained.loss[i]),
+        }
+        for i, lane in enumerate(lanes)
+    ]
+    return [_Local(*parts) for parts in zip(unstack(trained.params), after, reports, strict=True)]
 
 
-def _reply(cohort: Cohort, one: _Opened, local: Params, report: Report) -> bytes:
+def _reply(cohort: Cohort, one: _Opened, local: _Local) -> bytes:
     number = one.header.round
-    delta = difference(local, one.params, travelling(cohort.model.specs))
+    delta = difference(local.params, one.params, travelling(cohort.model.specs))
     if cohort.intervene is not None:
         delta = cohort.intervene(one.client, number, delta)
     body = cohort.channel.encode(delta, stream(cohort.seed, "encode", one.client, number))
-    return cohort.channel.send("update", number, one.client, SERVER, body, one.header.base_hash, report)
+    reply = cohort.channel.send("update", number, one.client, SERVER, body, one.header.base_hash, local.report)
+    if cohort.training.keep_state:
+        cohort.states[one.client] = local.state
+    return reply

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..errors import QfedfmError
 from .clients import Cohort, answer
 
 
@@ -43,6 +44,8 @@ class LocalEngine:
 def exchange_together(engines: Sequence[LocalEngine], envelopes: Sequence[Mapping[str, bytes]]) -> list[Replies]:
     """Serve one round of several federations, all their clients trained in one cohort."""
     answers = answer([engine.cohort for engine in engines], envelopes)
-    return [
-        {client: Failure(str(a)) if isinstance(a, Exception) else a for client, a in some.items()} for some in answers
-    ]
+    return [{client: _failure(a) if isinstance(a, Exception) else a for client, a in some.items()} for some in answers]
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(str(error) if isinstance(error, QfedfmError) else f"{type(error).__name__}: {error}")

@@ -114,7 +114,7 @@ class Channel:
         self.key_bits[sender, kind] += self.seal.key_bits(len(payload))
         try:
             report = json.loads(payload[header.tensor_bytes :])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SealError(f"the report of '{sender}' is not JSON: {error}") from None
         if not isinstance(report, dict):
             raise SealError(f"the report of '{sender}' is not a JSON object")

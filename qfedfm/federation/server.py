@@ -42,7 +42,7 @@ class Clients:
         if self.min_rows < 1:
             raise ConfigurationError(f"Clients.min_rows: expected at least 1; got {self.min_rows}")
         if self.per_round is not None and not (
-            self.per_round > 0 and (self.per_round < 1 or self.per_round == int(self.per_round))
+            self.per_round > 0 and (self.per_round < 1 or float(self.per_round).is_integer())
         ):
             raise ConfigurationError(
                 "Clients.per_round: expected a whole number of clients or a fraction between 0 and 1; "
@@ -50,10 +50,11 @@ class Clients:
             )
 
     def number_per_round(self, enrolled: int) -> int:
-        """Return how many of `enrolled` clients train in a round."""
+        """Return how many of `enrolled` clients train in a round; a fraction is rounded up."""
         if self.per_round is None:
             return enrolled
-        wanted = math.ceil(self.per_round * enrolled) if self.per_round < 1 else int(self.per_round)
+        share = round(self.per_round * enrolled, 9)  # .07 of 100 is 7.000000000000001
+        wanted = math.ceil(share) if self.per_round < 1 else int(self.per_round)
         if wanted > enrolled:
             raise ConfigurationError(
                 f"Clients.per_round: {wanted} clients a round of {enrolled} enrolled; choose at most {enrolled}"
@@ -185,10 +186,10 @@ def unacceptable(delta: Params, report: Report, specs: Specs, enrolled: int) -> 
     for name, low, high in (("rows", 1, enrolled), ("steps", 1, 2**31), ("executions", 0, 2**53)):
         value = report.get(name)
         if type(value) is not int or not low <= value <= high:
-            return f"reports {name} = {value!r}; expected a whole number from {low} to {high}"
+            return f"reports {name} = {value!r:.100}; expected a whole number from {low} to {high}"
     loss = report.get("loss")
     if type(loss) is not float or not math.isfinite(loss):
-        return f"reports loss = {loss!r}; expected a finite number"
+        return f"reports loss = {loss!r:.100}; expected a finite decimal number"
     return ""
 
 

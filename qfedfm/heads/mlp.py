@@ -1,5 +1,6 @@
 """A multi-layer perceptron with tanh layers; with the right widths it is the classical twin of a variational head."""
 
+import math
 from itertools import pairwise
 
 import torch
@@ -27,6 +28,8 @@ class Mlp:
             raise ConfigurationError(
                 f"Mlp.hidden: expected one or more positive widths such as [16]; got {list(self.hidden)}"
             )
+        if not 0 < self.squash < math.inf:
+            raise ConfigurationError(f"Mlp.squash: expected a positive number; got {self.squash}")
 
     def bind(self, n_features: int, n_outputs: int) -> Model:
         """Return the model with layers projection, core.1, core.2, ... and readout."""

@@ -1,9 +1,8 @@
 """What a head is: a declaration that binds to sizes and becomes a model.
 
 A `Head` is declared before the data is known; `bind(n_features, n_outputs)` gives a `Model`: parameter specs, an
-initial
-value and one pure function over a whole cohort. Training, aggregation and evaluation see nothing but the model, so a
-circuit and a linear layer are trained by the same code.
+initial value and one pure function over a whole cohort. Training, aggregation and evaluation see nothing but the model,
+so a circuit and a linear layer are trained by the same code.
 """
 
 import math
@@ -37,10 +36,9 @@ class Model:
     circuit: Circuit | None = None
 
     def init(self, seed: int) -> Params:
-        """Return server parameters `{name: (*shape)}`, each drawn from its own stream, so that twins share what they
-        share.
+        """Return server parameters `{name: (*shape)}`, every entry uniform in [-bound, bound].
 
-        Every entry is uniform in [-bound, bound].
+        Each parameter is drawn from a stream of its own, so that twins begin at the same projection and read-out.
         """
         params = {}
         for spec, bound in zip(self.specs, self.bounds, strict=True):

@@ -1,9 +1,8 @@
 """The variational head: features -> projection -> scaled tanh -> circuit -> linear read-out.
 
-The data re-uploading and angle-encoding classifiers of the literature (Schuld et al. 2020,
-doi:10.1103/PhysRevA.101.032308;
-Perez-Salinas et al. 2020, doi:10.22331/q-2020-02-06-226) with a trainable linear layer before and after, as in
-"dressed" circuits (Mari et al. 2020, doi:10.22331/q-2020-10-09-340).
+The angle-encoding and data re-uploading classifiers of the literature (Schuld et al. 2020,
+doi:10.1103/PhysRevA.101.032308; Perez-Salinas et al. 2020, doi:10.22331/q-2020-02-06-226) with a trainable linear layer
+before and after, as in "dressed" circuits (Mari et al. 2020, doi:10.22331/q-2020-10-09-340).
 """
 
 import math
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..declaration import declared
-from ..errors import ConfigurationError
+from ..errors import CircuitError, ConfigurationError
 from ..params import Params, ParamSpec
 from ..quantum.library import load
 from ..quantum.program import Circuit, Program, z_on_every_wire
@@ -30,16 +29,23 @@ CORE = "circuit."
 class Variational:
     """A circuit between a trainable projection and a linear read-out.
 
-    circuit: the name of a library circuit, a path to a .qasm file, a PennyLane function or QNode, a `Program` or a
-    `Circuit`. sizes: overrides of the file's constants (`{"n": 4, "layers": 2}`), or for a PennyLane function the
-    shape of
-    each argument (`{"x": 4, "weights": [2, 4, 3]}`). input_scale: angles fed to the circuit lie in [-input_scale,
-    input_scale] radians; None takes the circuit's own.
+    circuit: the name of a library circuit, a path to a .qasm file (or to the circuit.json of a run), a PennyLane
+    function or QNode, a `Program` or a `Circuit`. sizes: overrides of the file's constants (`{"n": 4, "layers": 2}`),
+    or for a PennyLane function the shape of each argument (`{"x": 4, "weights": [2, 4, 3]}`). input_scale: angles fed
+    to the circuit lie in [-input_scale, input_scale] radians; None takes the circuit's own.
     """
 
     circuit: str | Path | Program | Circuit | Callable[..., Any] = "strongly_entangling"
     sizes: dict[str, int | tuple[int, ...]] | None = None
     input_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.input_scale is not None and not 0 < self.input_scale < math.inf:
+            raise ConfigurationError(
+                f"Variational.input_scale: expected a positive number of radians; got {self.input_scale}"
+            )
+        if self.sizes and isinstance(self.circuit, Program | Circuit):
+            raise ConfigurationError("Variational.sizes: a Program or Circuit has its sizes already; leave them out")
 
     def resolve(self) -> Circuit:
         """Return the circuit, read from file or lowered from the function; raise `CircuitError` if it cannot be."""
@@ -48,6 +54,8 @@ class Variational:
             return self.circuit
         if isinstance(self.circuit, Program):
             return Circuit(self.circuit, z_on_every_wire(self.circuit.n_wires))
+        if isinstance(self.circuit, Path) and self.circuit.suffix == ".json":
+            return _saved(self.circuit, sizes)
         if isinstance(self.circuit, str | Path):
             shaped = [name for name, size in sizes.items() if not isinstance(size, int)]
             if shaped:
@@ -92,3 +100,12 @@ class Variational:
             + 16 * 2**program.n_wires * (program.depth + 4),
             circuit,
         )
+
+
+def _saved(path: Path, sizes: dict[str, Any]) -> Circuit:
+    if sizes:
+        raise ConfigurationError(f"Variational.sizes: the saved circuit {path} has its sizes already; leave them out")
+    try:
+        return Circuit.from_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CircuitError(f"circuit file {path} cannot be read: {error}") from None

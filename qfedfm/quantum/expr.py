@@ -1,8 +1,8 @@
 """Angles as expressions of inputs and weights.
 
 A gate's angle is a small immutable tree over the circuit's inputs (data, one value a row) and weights (trainable, one
-value a client). A circuit is lowered by running its source once with such trees in place of numbers; torch evaluates them
-later for all clients and rows at once. Trees answer to Python's arithmetic, to NumPy's functions on object arrays
+value a client). A circuit is lowered by running its source once with such trees in place of numbers; torch evaluates
+them later for all clients and rows at once. Trees answer to Python's arithmetic, to NumPy's functions on object arrays
 (`np.sin(array)` calls `expr.sin()`), and to `torch.sin(expr)`, so that a circuit may compute angles as it likes.
 """
 
@@ -36,7 +36,16 @@ BINARY: dict[str, Callable[[float, float], float]] = {
     "/": lambda a, b: a / b,
 }
 MAX_NODES, MAX_DEPTH = 10_000, 250  # of one angle; a shared subtree counts each time it is used
-_TORCH_NAMES = {"add": "+", "sub": "-", "subtract": "-", "mul": "*", "multiply": "*", "div": "/", "divide": "/", "true_divide": "/"}
+_TORCH_NAMES = {
+    "add": "+",
+    "sub": "-",
+    "subtract": "-",
+    "mul": "*",
+    "multiply": "*",
+    "div": "/",
+    "divide": "/",
+    "true_divide": "/",
+}
 _LONG_NAMES = {"negative": "neg", "arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 
 
@@ -44,8 +53,8 @@ _LONG_NAMES = {"negative": "neg", "arcsin": "asin", "arccos": "acos", "arctan": 
 class Expr:
     """One node: an operation and its arguments.
 
-    Leaves are `Expr("const", (1.5,))`, `Expr("input", ("x", 3))` and `Expr("weight", ("w", 7))`, where the integer is the
-    position in the flattened array of that name. Equality is structural.
+    Leaves are `Expr("const", (1.5,))`, `Expr("input", ("x", 3))` and `Expr("weight", ("w", 7))`, where the integer is
+    the position in the flattened array of that name. Equality is structural.
     """
 
     op: str
@@ -157,7 +166,7 @@ class Expr:
         return _unary("sqrt", self)
 
     @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> "Expr":  # noqa: ARG003
+    def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", str(func))
         name = _LONG_NAMES.get(name, name)
         if name in UNARY and len(args) == 1:
@@ -198,7 +207,9 @@ class Expr:
 
 
 def const(value: float) -> Expr:
-    """Return the leaf of a fixed number (radians where it is an angle)."""
+    """Return the leaf of a fixed number (radians where it is an angle); raise `CircuitError` unless it is finite."""
+    if not math.isfinite(value):
+        raise CircuitError(f"an angle must be finite; got {value}")
     return Expr("const", (float(value),))
 
 
@@ -258,9 +269,9 @@ def affine_in(expr: Expr, weight: Expr) -> float | None:
     if expr.op in ("*", "/"):
         left, right = expr.args
         if right.op == "const":
-            factor, inner = right.args[0], affine_in(left, weight)
+            factor, inner = float(right), affine_in(left, weight)
         elif left.op == "const" and expr.op == "*":
-            factor, inner = left.args[0], affine_in(right, weight)
+            factor, inner = float(left), affine_in(right, weight)
         else:
             return None
         if inner is None:
@@ -289,7 +300,8 @@ def _unary(op: str, a: Any) -> Expr:
 
 
 def _binary(op: str, a: Any, b: Any) -> Any:
-    if any(isinstance(arg, np.ndarray) and arg.ndim > 0 for arg in (a, b)):
+    if any(getattr(arg, "ndim", 0) > 0 for arg in (a, b)):  # an array, or a torch tensor of constants
+        a, b = (arg if isinstance(arg, Expr | np.ndarray) else np.asarray(arg, dtype=object) for arg in (a, b))
         return np.frompyfunc(partial(_binary, op), 2, 1)(a, b)
     a, b = as_expr(a), as_expr(b)
     if a.op == "const" and b.op == "const":

@@ -129,10 +129,8 @@ def _card(path: Path) -> Card | None:
 
 
 def _check_periods(program: Program, about: Card, path: Path) -> None:
-    computed = {spec.name: "linear" if spec.period is None else spec.period for spec in program.weights}
-    same = computed.keys() == about.periods.keys() and all(
-        value == computed[name] or ("linear" not in (value, computed[name]) and math.isclose(value, computed[name]))  # type: ignore[arg-type]  # both are numbers here
-        for name, value in about.periods.items()
-    )
-    if not same:
-        raise CircuitError(f"card {path.stem}.toml states the periods {about.periods}; its circuit has {computed}")
+    stated = {name: math.inf if isinstance(period, str) else period for name, period in about.periods.items()}
+    computed = {spec.name: spec.period or math.inf for spec in program.weights}
+    if stated.keys() != computed.keys() or not all(math.isclose(stated[name], computed[name]) for name in stated):
+        found = {name: "linear" if period == math.inf else period for name, period in computed.items()}
+        raise CircuitError(f"card {path.stem}.toml states the periods {about.periods}; its circuit has {found}")

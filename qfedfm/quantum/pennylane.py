@@ -2,8 +2,8 @@
 
 A quantum function or QNode is called once, with arrays of expressions where it expects numbers. The gates that it
 queues are decomposed by PennyLane itself (Bergholm et al. 2018, arXiv 1811.04968) until each is in `GATES`; their
-angles stay exact expressions. What is left is plain data: the function is never called again. Of a QNode only the function and the
-order of the device's wires are used; device, shots and differentiation method are no part of a circuit.
+angles stay exact expressions. What is left is plain data: the function is never called again. Of a QNode only the
+function and the order of the device's wires are used; shots and differentiation method are no part of a circuit.
 
 PennyLane's way to control a parametrised gate by several wires needs the gate's numbers, so this is done here, with
 
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..errors import CircuitError, nearest
 from .expr import Expr, Op, as_expr, symbols
@@ -37,8 +38,8 @@ _SAME_IN_NUMPY = (
     "stack", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "exp", "log", "sqrt",
 )  # fmt: skip
 _TORCH_TO_NUMPY = {name: name for name in _SAME_IN_NUMPY} | {
-    "sub": "subtract", "mul": "multiply", "div": "divide", "neg": "negative", "asin": "arcsin", "acos": "arccos",
-    "atan": "arctan", "flatten": "ravel", "cat": "concatenate",
+    "sub": "subtract", "mul": "multiply", "div": "divide", "truediv": "divide", "neg": "negative", "asin": "arcsin",
+    "acos": "arccos", "atan": "arctan", "flatten": "ravel", "cat": "concatenate", "pow": "power",
 }  # fmt: skip
 
 
@@ -51,11 +52,14 @@ class _Angles(np.ndarray[Any, Any]):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        name = func.__name__
+        name = func.__name__.strip("_")
+        if name in ("rsub", "rdiv", "rtruediv"):  # array - tensor reaches torch as tensor.__rsub__(array)
+            name, args = name[1:], args[::-1]
         if name not in _TORCH_TO_NUMPY:
             raise CircuitError(f"torch.{name} is not known for arrays of angles; known: {', '.join(_TORCH_TO_NUMPY)}")
         options = {"axis" if key == "dim" else key: value for key, value in (kwargs or {}).items()}
-        return getattr(np, _TORCH_TO_NUMPY[name])(*args, **options)
+        values = [arg.numpy(force=True) if isinstance(arg, torch.Tensor) else arg for arg in args]
+        return getattr(np, _TORCH_TO_NUMPY[name])(*values, **options)
 
 
 def lower(
@@ -76,7 +80,9 @@ def lower(
     import autoray
     import pennylane as qml
 
-    autoray.register_function("qfedfm", "ones_like", lambda _: 1.0)  # PennyLane asks for it in U2 and a few others
+    # PennyLane asks this of numbers in a few decompositions: U2 for a one, the adjoint of U3 for an angle in one turn
+    autoray.register_function("qfedfm", "ones_like", lambda _: 1.0)
+    autoray.register_function("qfedfm", "mod", lambda angle, _: angle)
     name = getattr(function, "__name__", type(function).__name__)
     device_wires: list[Any] = []
     if isinstance(function, qml.QNode):
@@ -108,11 +114,9 @@ def _declare(
             raise CircuitError(f"circuit '{name}': argument '{parameter}' must be an ordinary named argument")
         if key not in shapes and parameter.default is parameter.empty:
             raise CircuitError(f"circuit '{name}': argument '{key}' needs a shape, as in  shapes={{'{key}': (4,)}}")
-    chosen = (
-        (inputs,)
-        if isinstance(inputs, str)
-        else tuple(next(iter(parameters.items()), ())[:1] if inputs is None else inputs)
-    )
+    if inputs is None:
+        inputs = list(parameters)[:1]
+    chosen = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     for what, keys in (("shapes", shapes), ("inputs", chosen)):
         for key in keys:
             if key not in parameters:
@@ -161,8 +165,8 @@ def _number_wires(name: str, used: list[Any], device_wires: list[Any], n_wires: 
         raise CircuitError(
             f"circuit '{name}' acts on the wires {used}; expected at least one and at most {labels[:count]}"
         )
-    if all(isinstance(label, int) and 0 <= label < count for label in labels):
-        return {label: label for label in labels}
+    if all(isinstance(label, int | np.integer) and 0 <= label < count for label in labels):
+        return {label: int(label) for label in labels}
     return {label: number for number, label in enumerate(labels)}
 
 
@@ -179,7 +183,7 @@ def _expand(gate: Any, numbers: Mapping[Any, int]) -> Iterator[Operation]:
     symbolic = any(isinstance(item, Expr) for angle in gate.parameters for item in np.asarray(angle, dtype=object).flat)
     if isinstance(gate, qml.ops.Controlled) and symbolic:
         parts = _attempt(lambda: _control(gate), f"controlling '{gate.base.name}'")
-    elif isinstance(gate, qml.ops.MidMeasure | qml.ops.Conditional) or not gate.has_decomposition:
+    elif not gate.has_decomposition:
         raise CircuitError(
             f"gate '{gate.name}' on wires {gate.wires.tolist()} has no decomposition into gates: "
             "a circuit holds unitary gates only, without measurements, noise channels or state preparation from data"
@@ -199,11 +203,8 @@ def _control(gate: Any) -> list[Any]:
     if flips:
         return [*flips, qml.ctrl(base, controls), *flips]
     if base.name == "GlobalPhase":
-        return (
-            [qml.PhaseShift(-base.parameters[0], controls[0])]
-            if len(controls) == 1
-            else [qml.ctrl(qml.PhaseShift(-base.parameters[0], controls[-1]), controls[:-1])]
-        )
+        phase = qml.PhaseShift(-base.parameters[0], controls[-1])
+        return [qml.ctrl(phase, controls[:-1]) if len(controls) > 1 else phase]
     if base.name == "PhaseShift":
         (angle,), target = base.parameters, base.wires
         return [

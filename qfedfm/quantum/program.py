@@ -102,7 +102,7 @@ class Program:
                 {name: tuple(shape) for name, shape in data["inputs"]},
                 {name: tuple(shape) for name, shape in data["weights"]},
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             if isinstance(error, CircuitError):
                 raise
             raise CircuitError(f"not a saved circuit: {error}") from error
@@ -173,6 +173,10 @@ def assemble(
     Slots that are constant become constants. Raises `CircuitError` with the gate and the reason.
     """
     shapes = {name: tuple(int(size) for size in shape) for name, shape in [*inputs.items(), *weights.items()]}
+    if n_wires < 1:
+        raise CircuitError(f"a circuit has at least one wire; got {n_wires}")
+    if both := inputs.keys() & weights.keys():
+        raise CircuitError(f"inputs and weights need different names; got {', '.join(sorted(both))} as both")
     numbers: dict[Expr, int] = {}
     checked = []
     for gate in gates:
@@ -215,7 +219,7 @@ def _check_gate(gate: Gate, n_wires: int, n_slots: int) -> None:
     for angle in gate.angles:
         if isinstance(angle, int) and not 0 <= angle < n_slots:
             raise CircuitError(f"gate '{gate.name}' uses slot {angle}; the circuit has {n_slots} slots")
-        if isinstance(angle, float) and not math.isfinite(angle):
+        if not isinstance(angle, int) and not math.isfinite(angle):
             raise CircuitError(f"gate '{gate.name}' on wires {gate.wires} has the angle {angle}; angles must be finite")
 
 

@@ -18,7 +18,7 @@ Departures: `rxx`, `ryy` and `rzz` are known beside `stdgates.inc`; angles are f
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from typing import Any
@@ -27,7 +27,18 @@ from ..errors import CircuitError, nearest
 from .expr import Op, symbols
 from .operations import Operation, check_arity, controlled, inverse, program_of, standard_gate
 from .program import Program
-from .qasm_expressions import CONSTANTS, Variable, as_number, at, combine, convert, evaluate, integer, integers, words
+from .qasm_expressions import (
+    CONSTANTS,
+    Variable,
+    as_number,
+    broadcast,
+    combine,
+    convert,
+    evaluate,
+    integer,
+    integers,
+    words,
+)
 
 MAX_STEPS = 1_000_000
 _KINDS = {"IntType": "int", "UintType": "int", "FloatType": "float", "AngleType": "float", "BoolType": "bool"}
@@ -101,7 +112,7 @@ class _Reader:
             "QuantumBarrier": lambda _: None,
             "ForInLoop": self.loop,
             "BranchingStatement": self.branch,
-            "CompoundStatement": lambda node: self.block(node.statements),
+            "CompoundStatement": lambda node: self.block(node.statements, {}),
         }
 
     def program(self) -> Program:
@@ -155,8 +166,8 @@ class _Reader:
         if self.steps > MAX_STEPS:
             raise CircuitError(f"the circuit takes more than {MAX_STEPS:,} gates and statements; make it smaller")
 
-    def block(self, statements: Sequence[Any], **names: Any) -> None:
-        """Run statements in a scope of their own."""
+    def block(self, statements: Sequence[Any], names: dict[str, Any]) -> None:
+        """Run statements in a scope of their own that begins with `names`."""
         self.scope = self.scope.new_child(names)
         self.run(statements)
         self.scope = self.scope.parents
@@ -241,13 +252,13 @@ class _Reader:
             raise CircuitError("a loop counts with int or uint")
         for value in integers(node.set_declaration, self.scope, f"loop '{node.identifier.name}'"):
             self.step()
-            self.block(node.block, **{node.identifier.name: value})
+            self.block(node.block, {node.identifier.name: value})
 
     def branch(self, node: Any) -> None:
         condition = evaluate(node.condition, self.scope)
         if not isinstance(condition, bool):
             raise CircuitError("a condition must compare sizes or counters, as in  if (n > 2)")
-        self.block(node.if_block if condition else node.else_block)
+        self.block(node.if_block if condition else node.else_block, {})
 
     def phase(self, node: Any) -> None:
         if len(node.qubits) != self.modify(node.modifiers)[0]:
@@ -263,7 +274,7 @@ class _Reader:
     def emit(self, node: Any, expand: Callable[[Sequence[int]], list[Operation]]) -> None:
         """Write down a gate, with its modifiers, for every combination of wires that its registers ask for."""
         n_controls, inverted = self.modify(node.modifiers)
-        for wires in self.broadcast(node.qubits):
+        for wires in broadcast(node.qubits, self.scope):
             if len(set(wires)) < len(wires):
                 raise CircuitError(f"a gate needs different qubits; got {', '.join(str(wire) for wire in wires)}")
             operations = expand(wires[n_controls:])
@@ -271,7 +282,7 @@ class _Reader:
                 operations = inverse(operations)
             for control in reversed(wires[:n_controls]):
                 operations = controlled(operations, control)
-            self.step(len(operations))
+            self.step(max(1, len(operations)))
             self.operations += operations
 
     def modify(self, modifiers: Sequence[Any]) -> tuple[int, bool]:
@@ -288,32 +299,6 @@ class _Reader:
             else:
                 raise CircuitError(f"the modifier '{modifier.modifier.name} @' is not supported; ctrl and inv are")
         return n_controls, inverted
-
-    def broadcast(self, operands: Sequence[Any]) -> Iterator[tuple[int, ...]]:
-        """Yield the wires of each single gate: registers run in step, a single qubit is repeated."""
-        registers = [self.wires(operand) for operand in operands]
-        lengths = {len(register) for register in registers} - {1}
-        if len(lengths) > 1:
-            raise CircuitError(f"a gate on registers needs equal sizes; got {', '.join(map(str, sorted(lengths)))}")
-        for i in range(max(lengths, default=1)):
-            yield tuple(register[i if len(register) > 1 else 0] for register in registers)
-
-    def wires(self, operand: Any) -> tuple[int, ...]:
-        indexed = type(operand).__name__ == "IndexedIdentifier"
-        name = operand.name.name if indexed else operand.name
-        register = self.scope.get(name)
-        if not isinstance(register, tuple):
-            registers = [key for key, value in self.scope.items() if isinstance(value, tuple)]
-            raise CircuitError(f"'{name}' is not a qubit or register{nearest(name, registers)}")
-        if not indexed:
-            return register
-        if len(operand.indices) != 1 or not isinstance(operand.indices[0], list) or len(operand.indices[0]) != 1:
-            raise CircuitError(f"register '{name}' takes one index, as in {name}[0]")
-        (index,) = operand.indices[0]
-        what = f"an index of '{name}'"
-        is_range = type(index).__name__ == "RangeDefinition"
-        chosen = integers(index, self.scope, what) if is_range else [integer(index, self.scope, what)]
-        return tuple(register[at(place, len(register), name)] for place in chosen)
 
     def expand(self, name: str, wires: Sequence[int], angles: Sequence[Any]) -> list[Operation]:
         """Return the operations of one gate; a gate that the text defines runs its body with a list of its own."""

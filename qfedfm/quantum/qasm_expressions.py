@@ -1,4 +1,4 @@
-"""The value of an OpenQASM 3 expression.
+"""The value of an OpenQASM 3 expression, and the wires of a gate's operands.
 
 Sizes and loop counters are integers, angles are floats or, once an input or a weight takes part, `Expr` trees. Three
 things differ from plain Python: `%` and negative indices follow the specification (`%` as in C; q[-1] is the last), and
@@ -7,7 +7,7 @@ the division of two integers must leave no rest, because `1/2` is 0 by the speci
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,11 +100,40 @@ def integers(node: Any, scope: Mapping[str, Any], what: str) -> Iterable[int]:
     return range(start, stop + (1 if step > 0 else -1), step)
 
 
-def at(index: int, length: int, name: str) -> int:
+def _at(index: int, length: int, name: str) -> int:
     """Return `index`, counted from the end if negative, checked against `length`."""
     if not -length <= index < length:
         raise CircuitError(f"index {index} of '{name}' is outside 0..{length - 1}")
     return index % length
+
+
+def broadcast(operands: Sequence[Any], scope: Mapping[str, Any]) -> Iterator[tuple[int, ...]]:
+    """Yield the wires of each single gate that a call asks for: registers run in step, a single qubit is repeated."""
+    registers = [_wires(operand, scope) for operand in operands]
+    lengths = {len(register) for register in registers} - {1}
+    if len(lengths) > 1:
+        raise CircuitError(f"a gate on registers needs equal sizes; got {', '.join(map(str, sorted(lengths)))}")
+    for i in range(max(lengths, default=1)):
+        yield tuple(register[i if len(register) > 1 else 0] for register in registers)
+
+
+def _wires(operand: Any, scope: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the wires that `q`, `q[2]` or `q[0:2]` names."""
+    indexed = type(operand).__name__ == "IndexedIdentifier"
+    name = operand.name.name if indexed else operand.name
+    register = scope.get(name)
+    if not isinstance(register, tuple):
+        registers = [key for key, value in scope.items() if isinstance(value, tuple)]
+        raise CircuitError(f"'{name}' is not a qubit or register{nearest(name, registers)}")
+    if not indexed:
+        return register
+    if len(operand.indices) != 1 or not isinstance(operand.indices[0], list) or len(operand.indices[0]) != 1:
+        raise CircuitError(f"register '{name}' takes one index, as in {name}[0]")
+    (index,) = operand.indices[0]
+    what = f"an index of '{name}'"
+    is_range = type(index).__name__ == "RangeDefinition"
+    chosen = integers(index, scope, what) if is_range else [integer(index, scope, what)]
+    return tuple(register[_at(place, len(register), name)] for place in chosen)
 
 
 def _identifier(node: Any, scope: Mapping[str, Any]) -> Any:
@@ -186,7 +215,7 @@ def _index(node: Any, scope: Mapping[str, Any]) -> Any:
     if not isinstance(node.index, list) or len(node.index) > array.ndim:
         raise CircuitError(f"'{name}' has {array.ndim} dimensions; its index must hold at most as many whole numbers")
     places = [integer(item, scope, f"an index of '{name}'") for item in node.index]
-    return array[tuple(at(place, length, name) for place, length in zip(places, array.shape, strict=False))]
+    return array[tuple(_at(place, length, name) for place, length in zip(places, array.shape, strict=False))]
 
 
 def _call(node: Any, scope: Mapping[str, Any]) -> Any:

@@ -1,10 +1,10 @@
 """Local training of a cohort: all clients of a round in one loop.
 
 Row c of every tensor belongs to client c. A step takes one minibatch of `batch_size` rows from each client that still
-has
-steps to take; a short batch is filled up with masked rows. Clients are ordered by their number of steps, so the active
-ones are a prefix and nobody is padded to the largest client. Clients never mix: each gradient is that of the client's
-own mean loss, so a cohort's result equals every client trained alone, up to floating-point rounding.
+has steps to take; a short batch is filled up with masked rows, repetitions of the client's own. Clients are ordered by
+their number of steps, so the active ones are a prefix and nobody is padded to the largest client. Clients never mix:
+each gradient is that of the client's own mean loss, so a cohort's result equals every client trained alone, up to
+floating-point rounding.
 """
 
 from collections.abc import Sequence
@@ -41,8 +41,9 @@ class Lane:
 class Trained:
     """What local training returns.
 
-    params, state: parameters and optimiser state (C, *). loss: mean training loss of each lane's last epoch (C,).
-    steps: minibatches taken (C,). examples: rows put through the model, counting each as often as it was used (C,).
+    params, state: parameters and optimiser state (C, *). loss: mean over the rows of each lane's last minibatches, as
+    many as an epoch has, each at the parameters before its step (C,). steps: minibatches taken (C,). examples: rows put
+    through the model, counting each as often as it was used (C,).
     """
 
     params: Params
@@ -68,12 +69,11 @@ def train_cohort(
     """Train every lane from its own row of `params` and return new tensors.
 
     params: {name: (C, *shape)}, left unchanged. table: (rows, n_features); labels: (rows,) int64. Each lane takes
-    `epochs`
-    passes over its rows, or exactly `steps` minibatches if that is given. state: optimiser state to go on from; None
-    starts afresh. The loss is the cross-entropy, averaged over a batch's real rows.
+    `epochs` passes over its rows, or exactly `steps` minibatches if that is given. state: optimiser state to go on
+    from; None starts afresh. The loss is the cross-entropy, averaged over a batch's real rows.
     """
-    if not lanes:
-        raise ConfigurationError("train_cohort needs at least one client")
+    if not lanes or not all(len(lane.rows) for lane in lanes):
+        raise ConfigurationError("train_cohort needs at least one client, and at least one row from each")
     plain = {(type(lane.optimizer), repr(replace(lane.optimizer, lr=1.0, rates={}))) for lane in lanes}  # type: ignore[type-var]
     if len(plain) > 1:
         raise ConfigurationError(
@@ -170,12 +170,16 @@ def _train_chunk(
 
 
 def _pack(schedules: Sequence[Sequence[np.ndarray]], batch_size: int) -> tuple[Tensor, Tensor]:
-    """Return row positions (C, steps, batch_size), short batches filled with row 0, and real batch sizes (C, steps)."""
+    """Return row positions (C, steps, batch_size), short batches filled with their first, and real sizes (C, steps).
+
+    A filling row must be the client's own: a mask hides another's finite values, but NaN times zero is NaN.
+    """
     most = len(schedules[0])
     rows = np.zeros((len(schedules), most, batch_size), dtype=np.int64)
     sizes = np.zeros((len(schedules), most), dtype=np.int64)
     for lane, schedule in enumerate(schedules):
         for step, batch in enumerate(schedule):
+            rows[lane, step] = batch[0]
             rows[lane, step, : len(batch)] = batch
             sizes[lane, step] = len(batch)
     return torch.from_numpy(rows), torch.from_numpy(sizes)

@@ -1,9 +1,9 @@
 """Optimisers whose parameters, state and learning rates carry a client axis.
 
-`torch.optim` steps one model; here row c of every tensor belongs to client c, which may have a learning rate of its
-own.
+`torch.optim` steps one model; here row c of every tensor belongs to client c, which may have its own learning rate.
 """
 
+import math
 from dataclasses import field
 from typing import Protocol, runtime_checkable
 
@@ -41,10 +41,14 @@ class Optimizer(Protocol):
 
 
 def check_rates(owner: str, lr: float, rates: dict[str, float]) -> None:
-    """Refuse rates that are not positive and parts that do not exist."""
+    """Refuse rates that are not positive and finite, and parts that do not exist."""
     parts = ("projection", "core", "readout")
     bad = [f"{owner}.rates: no part '{part}'; parts are {', '.join(parts)}" for part in rates if part not in parts]
-    bad += [f"{owner}: learning rates are positive; got {rate}" for rate in (lr, *rates.values()) if not rate > 0]
+    bad += [
+        f"{owner}: learning rates are positive numbers; got {rate}"
+        for rate in (lr, *rates.values())
+        if not 0 < rate < math.inf
+    ]
     if bad:
         raise ConfigurationError(bad)
 
@@ -102,7 +106,8 @@ class Adam:
     def step(self, params: Params, grads: Params, state: Params, rates: Params) -> None:
         """Take one step in place."""
         count = state[COUNT].add_(1)
-        correct1, correct2 = 1 - self.beta1**count, 1 - self.beta2**count
+        exact = count.double()  # in float32, 1 - .999 keeps four digits
+        correct1, correct2 = ((1 - beta**exact).to(count.dtype) for beta in (self.beta1, self.beta2))
         for name, param in params.items():
             m = state[f"m.{name}"].lerp_(grads[name], 1 - self.beta1)
             v = state[f"v.{name}"].mul_(self.beta2).addcmul_(grads[name], grads[name], value=1 - self.beta2)

@@ -104,6 +104,18 @@ def _run(program: Program, inputs: Mapping[str, Tensor], weights: Mapping[str, T
     return qml.execute(tapes, device, diff_method="backprop")
 
 
+def strongly_entangling(n: int, layers: int) -> Program:
+    """StronglyEntanglingLayers of PennyLane (arXiv 1804.00633) after an angle encoding."""
+    slots = [Expr("input", ("x", i)) for i in range(n)] + [Expr("weight", ("w", i)) for i in range(layers * n * 3)]
+    gates = [Gate("rx", (wire,), (wire,)) for wire in range(n)]
+    slot = iter(range(n, len(slots)))
+    for layer in range(layers):
+        gates += [Gate(name, (wire,), (next(slot),)) for wire in range(n) for name in ("rz", "ry", "rz")]
+        distance = layer % (n - 1) + 1
+        gates += [Gate("cx", (wire, (wire + distance) % n)) for wire in range(n)]
+    return assemble(n, gates, slots, {"x": (n,)}, {"w": (layers, n, 3)})
+
+
 INPUTS, WEIGHTS = {"x": (2,), "y": ()}, {"w": (2, 2), "v": ()}
 
 
@@ -137,7 +149,9 @@ def observables(draw: st.DrawFn, n_wires: int) -> tuple[Observable, ...]:
     """Draw one to three sums of Pauli words."""
     word = st.dictionaries(st.integers(0, n_wires - 1), st.sampled_from("XYZ"), min_size=1, max_size=3)
     term = st.tuples(st.floats(-2, 2), word.map(lambda axes: tuple(sorted(axes.items()))))
-    return tuple(tuple(terms) for terms in draw(st.lists(st.lists(term, min_size=1, max_size=3), min_size=1, max_size=3)))
+    return tuple(
+        tuple(terms) for terms in draw(st.lists(st.lists(term, min_size=1, max_size=3), min_size=1, max_size=3))
+    )
 
 
 def arguments(clients: int, rows: int, seed: int, dtype: torch.dtype) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

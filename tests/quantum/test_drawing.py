@@ -24,10 +24,18 @@ def test_description_counts_what_a_hand_counts():
 
 def test_text_shows_gates_angles_and_readout():
     x = symbols("input", "x", (2,))
-    program = assemble(2, [Gate("ry", (0,), (0,)), Gate("cx", (0, 1)), Gate("rz", (1,), (0.5,))], [2 * x[1]], {"x": (2,)}, {})
-    assert draw_text(program).splitlines() == ["0: ──RY((2 * x[1]))─╭●───────────┤  ", "1: ─────────────────╰X──RZ(0.50)─┤  "]
+    program = assemble(
+        2, [Gate("ry", (0,), (0,)), Gate("cx", (0, 1)), Gate("rz", (1,), (0.5,))], [2 * x[1]], {"x": (2,)}, {}
+    )
+    assert draw_text(program).splitlines() == [
+        "0: ──RY((2 * x[1]))─╭●───────────┤  ",
+        "1: ─────────────────╰X──RZ(0.50)─┤  ",
+    ]
     circuit = Circuit(program, (((1.0, ((0, "Z"), (1, "X"))),), ((1.0, ((1, "Z"),)),)))
-    assert [line.partition("┤")[2].split() for line in draw_text(circuit).splitlines()] == [["╭<Z@X>"], ["╰<Z@X>", "<Z>"]]
+    assert [line.partition("┤")[2].split() for line in draw_text(circuit).splitlines()] == [
+        ["╭<Z@X>"],
+        ["╰<Z@X>", "<Z>"],
+    ]
 
 
 @pytest.mark.parametrize("name", GATES)

@@ -2,24 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import arguments, expectations, observables, programs
+from reference import arguments, expectations, observables, programs, strongly_entangling
 
 from qfedfm.quantum.expr import Expr
 from qfedfm.quantum.lightcone import dead_weights, reachable
 from qfedfm.quantum.program import Gate, assemble, pauli_z, z_on_every_wire
 from qfedfm.quantum.statevector import simulate
-
-
-def strongly_entangling(n, layers):
-    """StronglyEntanglingLayers of PennyLane (arXiv 1804.00633) after an angle encoding."""
-    slots = [Expr("input", ("x", i)) for i in range(n)] + [Expr("weight", ("w", i)) for i in range(layers * n * 3)]
-    gates = [Gate("rx", (wire,), (wire,)) for wire in range(n)]
-    slot = iter(range(n, len(slots)))
-    for layer in range(layers):
-        gates += [Gate(name, (wire,), (next(slot),)) for wire in range(n) for name in ("rz", "ry", "rz")]
-        distance = layer % (n - 1) + 1
-        gates += [Gate("cx", (wire, (wire + distance) % n)) for wire in range(n)]
-    return assemble(n, gates, slots, {"x": (n,)}, {"w": (layers, n, 3)})
 
 
 def test_strongly_entangling_4_qubits_2_layers_has_4_of_24_dead_angles():

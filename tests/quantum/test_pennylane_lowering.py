@@ -33,15 +33,16 @@ def zz_feature_map(x, w):
             qml.CNOT([i, i + 1])
 
 
-def functions_of_angles(x, w):
-    for i, angle in enumerate(torch.sin(x)):
+def functions_of_angles(x, w, lib=torch):
+    for i, angle in enumerate(lib.sin(x)):
         qml.RX(angle * w[0, i, 0] / 3, i)
-    for i, angle in enumerate(np.arctan(x) + w[0, :, 1] ** 2 - torch.tensor(0.3)):
+    for i, angle in enumerate(lib.atan(x) + w[0, :, 1] ** 2 - lib.asarray([0.25, 0.5, 1.0, 2.0])):
         qml.RY(angle, i)
-    qml.RZ(torch.exp(x[0]) - np.cos(w[1, 0, 0]), 0)
-    qml.RX(torch.sum(x * w[1, :, 1]), 1)
-    qml.RY(x.sum() + np.mean(w[0]), 2)
-    qml.RZ(torch.stack([x[0], w[0, 0, 0]])[1] * math.sqrt(2), 3)
+    qml.RZ(lib.exp(x[0]) - lib.cos(w[1, 0, 0]), 0)
+    qml.RX(lib.sum(x * w[1, :, 1]), 1)
+    qml.RY((x / lib.asarray(2.0))[3] * (lib.asarray([0.5, 1.5]) * x[0])[1], 1)
+    qml.RY(x.sum() + lib.sum(w[0, 0]) / 4, 2)
+    qml.RZ(lib.stack([x, w[0, :, 0]])[1, 2] * math.sqrt(2), 3)
 
 
 def slices(x, w):
@@ -124,7 +125,9 @@ BODIES = {
     "RandomLayers": lambda x, w: qml.RandomLayers(w[:, :, 1], range(N), seed=11),
     "IQPEmbedding": lambda x, w: qml.IQPEmbedding(x, range(N), n_repeats=2),
     "QAOAEmbedding": lambda x, w: qml.QAOAEmbedding(x, w.reshape(3, 8), range(N)),
-    "SimplifiedTwoDesign": lambda x, w: qml.SimplifiedTwoDesign(w[0, :, 0], w.reshape(-1)[:12].reshape(2, 3, 2), range(N)),
+    "SimplifiedTwoDesign": lambda x, w: qml.SimplifiedTwoDesign(
+        w[0, :, 0], w.reshape(-1)[:12].reshape(2, 3, 2), range(N)
+    ),
     "QFT": lambda x, w: qml.QFT(range(N)),
     "BasisState": lambda x, w: qml.BasisState(np.array([1, 0, 1, 1]), range(N)),
     **{f.__name__: f for f in (rotations, zz_feature_map, functions_of_angles, slices, adjoints, controls)},
@@ -141,7 +144,7 @@ def with_generic_ends(body, x, w):
     body(x, w)
     for wire in range(N):
         qml.RZ(0.2 * wire, wire)
-        qml.RX(1.1 - 0.2 * wire, wire)
+        qml.RX(1.1 - x[wire] * w[1, wire, 2], wire)
         qml.CNOT([wire, (wire + 1) % N])
     return qml.expval(qml.Z(0)), qml.expval(0.5 * qml.X(1) @ qml.Y(3) - 2.0 * qml.Z(2)), qml.expval(qml.Y(3) + qml.I(0))
 
@@ -166,7 +169,12 @@ def test_values_and_gradients_are_those_of_default_qubit(name):
         torch.testing.assert_close(mine, reference, atol=1e-9, rtol=0)
 
 
-# -- arguments, wires, read-out -----------------------------------------------------------------------------------------
+def test_numpy_and_torch_functions_give_the_same_program():
+    in_numpy, in_torch = (functools.partial(functions_of_angles, lib=lib) for lib in (np, torch))
+    assert lower(in_numpy, SHAPES).program.hash == lower(in_torch, SHAPES).program.hash
+
+
+# -- arguments, wires, read-out ----------------------------------------------------------------------------------------
 
 
 def test_first_argument_is_data_and_the_others_weights_unless_told():
@@ -204,6 +212,7 @@ def test_periods_survive_decomposition():
         ([7, 3], {}, (0, 1)),
         ([0, 2], {}, (0, 1)),
         ([0, 2], {"n_wires": 3}, (0, 2)),
+        (list(np.array([1, 0])), {}, (1, 0)),
         ([2, 1], {"n_wires": 5}, (2, 1)),
     ],
 )
@@ -247,7 +256,7 @@ def test_the_function_is_called_once():
     assert calls == [1]
 
 
-# -- refusals -----------------------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 
 def measured_midway(x):

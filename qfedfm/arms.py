@@ -1,0 +1,151 @@
+"""An arm of a comparison: one head on every seed at every learning rate, all trained together.
+
+Each (seed, learning rate) is a federation of its own, with its own keys and envelopes. The federations of an arm
+advance round by round and their clients are trained as one cohort, which changes no result and saves most of the time.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ClientError, RunError
+from .evidence import METRICS
+from .experiment import Experiment
+from .federation.local import exchange_together
+from .progress import Progress
+from .runs import Federation, Prepared, bind, describe, federate, measure
+from .training import Optimizer
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One federation of an arm: seed, learning rate, rounds as recorded; `failed` says why it stopped early."""
+
+    seed: int
+    rate: float
+    rounds: tuple[Line, ...]
+    failed: str = ""
+
+    def score(self, metric: str, part: str) -> float:
+        """Return the last round's metric on the "validation" or "test" rows."""
+        return float(self.rounds[-1][part][metric])
+
+
+@dataclass(frozen=True)
+class Arm:
+    """All trials of one head, its parameter counts, and the fingerprint of the data that it was trained on."""
+
+    name: str
+    parameters: dict[str, int]
+    fingerprint: str
+    trials: tuple[Trial, ...]
+
+    def chosen(self, metric: str) -> dict[int, Trial]:
+        """Return for each seed the trial with the best metric on its validation rows, ties going to the lower loss."""
+        sign = 1 if METRICS[metric].higher_is_better else -1
+
+        def rank(trial: Trial) -> tuple[float, float]:
+            return sign * trial.score(metric, "validation"), -trial.score("loss", "validation")
+
+        best: dict[int, Trial] = {}
+        for trial in self.trials:
+            if not trial.failed and (trial.seed not in best or rank(trial) > rank(best[trial.seed])):
+                best[trial.seed] = trial
+        return best
+
+
+def load_arm(file: Path) -> Arm:
+    """Return the arm that a JSON file holds; raise `RunError` if it holds none."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        trials = tuple(Trial(t["seed"], t["rate"], tuple(t["rounds"]), t["failed"]) for t in data["trials"])
+        return Arm(data["name"], data["parameters"], data["fingerprint"], trials)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} cannot be read ({error}); delete it and resume the comparison") from error
+
+
+@dataclass
+class _Running:
+    """A trial under way."""
+
+    seed: int
+    rate: float
+    federation: Federation
+    rounds: list[Line] = field(default_factory=list)
+    failed: str = ""
+
+
+def train_arm(
+    name: str, arm: Experiment, prepared: Prepared, seeds: range, rates: Sequence[float], attempt: int, progress: bool
+) -> Arm:
+    """Run all federations of one arm together.
+
+    A federation that fails (a client's values overflow at a high learning rate) is recorded and the others go on.
+    Raises `RunError` when none is left for a seed.
+    """
+    model = bind(arm, prepared)
+
+    def begin(seed: int, rate: float) -> _Running:
+        run_id = f"{arm.identity[:16]}-{secrets.token_hex(8)}"
+        moved = _at(arm, seed, rate)
+        return _Running(seed, rate, federate(moved, prepared, model, run_id=run_id, attempt=attempt))
+
+    trials = [begin(seed, rate) for seed in seeds for rate in rates]
+    _measure(trials, [{"round": 0} for _ in trials])
+    with Progress(name, arm.rounds, enabled=progress) as bar:
+        for number in range(1, arm.rounds + 1):
+            _advance([trial for trial in trials if not trial.failed])
+            best = np.mean([_best_accuracy(name, [t for t in trials if t.seed == seed]) for seed in seeds])
+            bar.advance(f"round {number}/{arm.rounds}  validation accuracy {best:.3f}  ({len(trials)} federations)")
+    done = tuple(Trial(t.seed, t.rate, tuple(t.rounds), t.failed) for t in trials)
+    return Arm(name, model.count(), prepared.dataset.fingerprint, done)
+
+
+def _advance(alive: Sequence[_Running]) -> None:
+    """Run one round of all federations in `alive`."""
+    engines = [trial.federation.engine for trial in alive]
+    replies = exchange_together(engines, [trial.federation.server.begin() for trial in alive])
+    finished, outcomes = [], []
+    for trial, reply in zip(alive, replies, strict=True):
+        try:
+            outcomes.append(describe(trial.federation.server.finish(reply)))
+            finished.append(trial)
+        except ClientError as error:
+            trial.failed = str(error)
+    if finished:
+        _measure(finished, outcomes)
+
+
+def _measure(trials: Sequence[_Running], outcomes: Sequence[Line]) -> None:
+    for trial, outcome, scores in zip(trials, outcomes, measure([t.federation for t in trials]), strict=True):
+        if isfinite(scores["validation"]["loss"]) and isfinite(scores["test"]["loss"]):
+            trial.rounds.append(outcome | scores)
+        else:
+            trial.failed = f"the global model's loss is not finite after round {outcome['round']}"
+
+
+def _best_accuracy(name: str, of_one_seed: Sequence[_Running]) -> float:
+    alive = [trial.rounds[-1]["validation"]["accuracy"] for trial in of_one_seed if not trial.failed]
+    if not alive:
+        first = of_one_seed[0]
+        raise RunError(
+            f"arm '{name}', seed {first.seed}: no learning rate of {', '.join(f'{t.rate:g}' for t in of_one_seed)} "
+            f"trains it ({first.failed}); compare with other rates"
+        )
+    return float(max(alive))
+
+
+def _at(arm: Experiment, seed: int, rate: float) -> Experiment:
+    """Return an arm at one seed and learning rate, rates of single parts moved in proportion."""
+    optimizer: Optimizer = arm.training.optimizer
+    rates = {part: value * rate / optimizer.lr for part, value in optimizer.rates.items()}
+    moved: Optimizer = replace(optimizer, lr=rate, rates=rates)  # type: ignore[type-var]  # a protocol of dataclasses
+    return replace(arm, seed=seed, training=replace(arm.training, optimizer=moved))

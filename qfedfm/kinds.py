@@ -1,0 +1,192 @@
+"""Kinds: the one place where names become objects, and declared objects become TOML tables again.
+
+A table with a `kind` stands for an object: a built-in one from `KINDS`, or any dataclass given as "module:Name". A
+table without one is of the class that its field is declared with, or else of the default's class. TOML has no word for
+"no value": None is left out where it is the default, and written as the string "none" where it is not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import tomlkit
+import tomlkit.exceptions
+
+from .errors import ConfigurationError, nearest
+
+KINDS: dict[str, str] = {
+    "Sentiment": "qfedfm.data:Sentiment",
+    "Csv": "qfedfm.data:Csv",
+    "ArrayFile": "qfedfm.data:ArrayFile",
+    "Natural": "qfedfm.data:Natural",
+    "NaturalSplit": "qfedfm.data:NaturalSplit",
+    "IID": "qfedfm.data:IID",
+    "Dirichlet": "qfedfm.data:Dirichlet",
+    "MiniLM": "qfedfm.backbones:MiniLM",
+    "HuggingFace": "qfedfm.backbones:HuggingFace",
+    "Identity": "qfedfm.backbones:Identity",
+    "Linear": "qfedfm.heads:Linear",
+    "Mlp": "qfedfm.heads:Mlp",
+    "Variational": "qfedfm.heads:Variational",
+    "Adam": "qfedfm.training:Adam",
+    "Sgd": "qfedfm.training:Sgd",
+    "Dense": "qfedfm.codecs:Dense",
+    "PresharedKeys": "qfedfm.qkd:PresharedKeys",
+    "Aead": "qfedfm.seal:Aead",
+    "Mean": "qfedfm.aggregation:Mean",
+    "AngularMean": "qfedfm.aggregation:AngularMean",
+}
+
+NONE = "none"
+_BROKEN = object()  # stands for a nested object whose own mistakes are listed already
+
+
+def resolve(kind: str) -> type:
+    """Return the class that "Name" or "module:Name" stands for; raise `ConfigurationError` if there is none."""
+    module, _, name = KINDS.get(kind, kind).partition(":")
+    if not name:
+        raise ConfigurationError(
+            f"kind '{kind}' is not known{nearest(kind, KINDS)}; known kinds are {', '.join(KINDS)}, "
+            "or give 'module:Name'"
+        )
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigurationError(f"kind '{kind}' cannot be imported: {error}") from None
+    if not is_dataclass(found) or not isinstance(found, type):
+        raise ConfigurationError(f"kind '{kind}' is not a dataclass: declare it with @qfedfm.declaration.declared")
+    return found
+
+
+def kind_of(piece: Any) -> str:
+    """Return the kind of a declared object, its short name if it is built in.
+
+    Raises `ConfigurationError` for an object that the kind would not lead back to.
+    """
+    cls = type(piece)
+    for kind in (cls.__name__, f"{cls.__module__}:{cls.__qualname__}"):
+        try:
+            if resolve(kind) is cls:
+                return kind
+        except ConfigurationError:
+            continue
+    raise ConfigurationError(
+        f"{cls.__module__}.{cls.__qualname__} cannot be part of an experiment: it must be a dataclass (see "
+        "qfedfm.declaration.declared) at the top level of a module that can be imported, so that a run can be resumed"
+    )
+
+
+def to_table(piece: Any) -> dict[str, Any]:
+    """Return a declared object as a table without its kind; raise `ConfigurationError` for what TOML cannot hold."""
+    hints = get_type_hints(type(piece))
+    plain: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
+    for field in fields(piece):
+        value, default, where = getattr(piece, field.name), _default(field), f"{type(piece).__name__}.{field.name}"
+        empty = value is None or (isinstance(value, Mapping) and not value)
+        if empty and value == default:
+            continue
+        if is_dataclass(value):
+            kind = {} if type(value) is hints[field.name] else {"kind": kind_of(value)}
+            tables[field.name] = kind | to_table(value)
+        elif isinstance(value, Mapping):
+            tables[field.name] = _plain(value, where)
+        elif value is None and _takes_none(hints[field.name]):
+            plain[field.name] = NONE
+        else:
+            plain[field.name] = _plain(value, where)
+    return plain | tables
+
+
+def build(cls: type, table: Mapping[str, Any], where: str, base: Path, problems: list[str]) -> Any:
+    """Return `cls(**table)`, nested tables built first; what comes back is of no use if `problems` grew.
+
+    where: the section's name. base: the folder that relative paths start from. problems: every mistake is added here.
+    """
+    hints, defaults = get_type_hints(cls), {field.name: _default(field) for field in fields(cls)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        here, hint = f"{where}.{key}" if where else key, hints.get(key)
+        inner = hint if is_dataclass(hint) else type(defaults.get(key))
+        if isinstance(value, Mapping) and ("kind" in value or is_dataclass(inner)):
+            values[key] = _nested(inner, value, here, base, problems)
+        elif value == NONE and _takes_none(hint):
+            values[key] = None
+        elif isinstance(value, str) and _is_path(hint, base / value):
+            values[key] = base / value
+        else:
+            values[key] = tuple(value) if isinstance(value, list) else value
+    sound = {key: value for key, value in values.items() if value is not _BROKEN}
+    known = {f"{cls.__name__} needs '{key}'" for key in values.keys() - sound.keys()}
+    try:
+        return cls(**sound)
+    except ConfigurationError as error:
+        lines = [line for line in error.problems if line not in known]
+    except (TypeError, ValueError) as error:  # a plain dataclass of the user's
+        lines = [str(error)]
+    problems += [f"[{where or 'experiment'}] {line}" for line in lines]
+    return _BROKEN
+
+
+def _nested(cls: Any, table: Mapping[str, Any], where: str, base: Path, problems: list[str]) -> Any:
+    if "kind" in table:
+        try:
+            cls = resolve(str(table["kind"]))
+        except ConfigurationError as error:
+            problems += [f"[{where}] {line}" for line in error.problems]
+            return _BROKEN
+    return build(cls, {key: value for key, value in table.items() if key != "kind"}, where, base, problems)
+
+
+def override(document: dict[str, Any], setting: str) -> None:
+    """Set one "a.b=value" in a parsed document; the value is in TOML's notation, a bare word being a string."""
+    path, equals, text = setting.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise ConfigurationError(
+            f"--set {setting!r}: expected section.key=value, such as --set rounds=3 or --set training.epochs=2"
+        )
+    try:
+        value = tomlkit.parse(f"value = {text}").unwrap()["value"]
+    except tomlkit.exceptions.ParseError:
+        value = text.strip()
+    table = document
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigurationError(f"--set {setting!r}: '{key}' is a value, not a section")
+    table[keys[-1]] = value
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Return `value` in TOML's types."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item, where) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, where) for key, item in value.items()}
+    raise ConfigurationError(
+        f"{where} holds {type(value).__name__}, which TOML cannot: Experiment.save(folder) puts circuits and arrays "
+        "into files of their own, anything else must be a declared dataclass"
+    )
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _takes_none(hint: Any) -> bool:
+    """Whether "none" can only mean None in a field of this type."""
+    return type(None) in get_args(hint) and str not in get_args(hint)
+
+
+def _is_path(hint: Any, path: Path) -> bool:
+    """Whether a string in a field of this type is a path; where names are allowed too, if it exists or looks it."""
+    if hint is Path or (Path in get_args(hint) and str not in get_args(hint)):
+        return True
+    return Path in get_args(hint) and (path.suffix in (".qasm", ".json") or path.exists())
