@@ -160,4 +160,6 @@ def _content(value: Any) -> Any:
         return {str(key): _content(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_content(item) for item in value]
-    return value.name if isinstance(value, Path) else value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return value.name if isinstance(value, Path) else kind_of(value)

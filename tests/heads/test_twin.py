@@ -2,6 +2,7 @@
 
 import math
 
+import pennylane as qml
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from qfedfm.heads import Linear, Mlp, Variational, matched_classical
         ("strongly_entangling", {"n": 4, "layers": 3}, (4, 3, 4)),
         # 12 - 2 = 10 live: one layer has 2*2 + 2 = 6; 5h + 2: 7, 12, 17; 12 is nearest by 2
         ("strongly_entangling", {"n": 2, "layers": 2}, (2, 2, 2)),
-        # 4 live RX, which commute with the X that CX spreads? no: 8 angles, all reach some Z; one layer has 20, 9 + 4 = 13
+        # 8 angles, all live: one layer has 20, one hidden unit 9 + 4 = 13
         ("basic_entangler", {"n": 4, "layers": 2}, (4, 1, 4)),
     ],
 )  # fmt: skip
@@ -29,19 +30,13 @@ def test_the_core_is_the_nearest_in_live_parameters(
 
 
 def test_equal_distances_go_to_the_smaller_core() -> None:
-    def seven_and_a_half(x, w):
-        import pennylane as qml
+    def three_angles(x, w):
+        qml.RX(x, wires=0)
+        for i in range(3):
+            (qml.RY, qml.RX)[i % 2](w[i], wires=0)
 
-        qml.RX(x[0], wires=0)
-        qml.RX(x[1], wires=1)
-        for i in range(w.shape[0]):
-            qml.RY(w[i], wires=i % 2)
-            qml.RX(w[i], wires=i % 2)
-
-    # two inputs, two observables: cores of 6, 7, 12, 17, ... parameters; 9 angles lie 2 from 7 and 3 from 12
-    for angles, hidden in [(9, (2, 1, 2)), (10, (2, 2, 2)), (14, (2, 2, 2)), (15, (2, 3, 2)), (6, (2, 2))]:
-        head = Variational(seven_and_a_half, {"x": 2, "w": angles})
-        assert matched_classical(head).hidden == hidden
+    # from one input to one observable a layer has 2 parameters and h hidden units have 3h + 1: 3 lies between 2 and 4
+    assert matched_classical(Variational(three_angles, {"x": (), "w": 3})).hidden == (1, 1)
 
 
 @pytest.mark.parametrize("scale", [None, 0.75])

@@ -1,0 +1,416 @@
+"""Experiments as declarations: TOML and back, mistakes, settings, saved files, identity."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pennylane as qml
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import arrays
+from tiny import experiment as tiny_experiment
+
+from qfedfm import Experiment
+from qfedfm.aggregation import AngularMean, Mean
+from qfedfm.backbones import HuggingFace, Identity, MiniLM
+from qfedfm.codecs import Dense
+from qfedfm.data import IID, ArrayFile, Csv, Dirichlet, Natural, NaturalSplit, Sentiment
+from qfedfm.data.sentiment import Domain
+from qfedfm.declaration import declared
+from qfedfm.demo import experiment as demonstration
+from qfedfm.errors import CircuitError, ConfigurationError, DataError
+from qfedfm.federation import Clients, Training
+from qfedfm.heads import Head, Linear, Mlp, Model, Variational
+from qfedfm.kinds import KINDS, resolve
+from qfedfm.qkd import PresharedKeys
+from qfedfm.quantum.library import load
+from qfedfm.seal import Aead
+from qfedfm.training import Adam, Sgd
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+MISTAKES = """
+roundz = 3
+[training]
+batch_size = "many"
+[head]
+kind = "Variationel"
+[training.optimizer]
+kind = "Adam"
+learning_rate = 0.1
+"""
+
+names = st.text("abc xyzÄ'\"\\#\n", min_size=1)
+rates = st.floats(1e-6, 10)
+parts = st.dictionaries(st.sampled_from(["projection", "core", "readout"]), rates)
+whole = st.integers(1, 1000)
+PIECES = {
+    "data": st.one_of(
+        st.builds(
+            Sentiment,
+            domains=st.lists(st.sampled_from(Domain.__args__), min_size=1, unique=True).map(tuple),
+            per_domain=st.none() | whole,
+            threshold=st.floats(0, 4),
+        ),
+        st.builds(
+            Csv,
+            path=st.just(Path("folder/data.csv")),
+            text=names | st.lists(names, min_size=1).map(tuple),
+            label=names,
+            client=st.none() | names,
+            group=st.none() | names,
+        ),
+        st.builds(ArrayFile, path=st.just(Path("arrays.safetensors"))),
+    ),
+    "backbone": st.one_of(
+        st.builds(MiniLM),
+        st.builds(Identity),
+        st.builds(HuggingFace, name=names, pooling=st.sampled_from(["mean", "cls"]), revision=st.none() | names),
+    ),
+    "head": st.one_of(
+        st.builds(Linear),
+        st.builds(Mlp, hidden=st.lists(whole, min_size=1).map(tuple), squash=rates),
+        st.builds(
+            Variational,
+            circuit=st.sampled_from(["angle_ring", "basic_entangler", Path("own/circuit.qasm")]),
+            sizes=st.none() | st.dictionaries(st.sampled_from(["n", "layers"]), whole),
+            input_scale=st.none() | rates,
+        ),
+    ),
+    "clients": st.builds(
+        Clients,
+        count=st.none() | whole,
+        partition=st.one_of(
+            st.builds(Natural), st.builds(NaturalSplit), st.builds(IID), st.builds(Dirichlet, alpha=rates)
+        ),
+        per_round=st.none() | whole | st.floats(0.01, 0.99),
+        min_rows=whole,
+    ),
+    "training": st.builds(
+        Training,
+        optimizer=st.builds(Adam, lr=rates, rates=parts) | st.builds(Sgd, momentum=st.floats(0, 0.99), rates=parts),
+        batch_size=whole,
+        epochs=whole,
+        steps=st.none() | whole,
+        keep_state=st.booleans(),
+    ),
+    "codec": st.builds(Dense),
+    "seal": st.builds(Aead, keys=st.builds(PresharedKeys, file=st.none() | st.just(Path("keys/secret.hex")))),
+    "aggregation": st.builds(Mean) | st.builds(AngularMean),
+    "rounds": whole,
+    "validation": st.floats(0.05, 0.4),
+    "test": st.floats(0.05, 0.5),
+    "seed": st.integers(-(2**62), 2**62),
+    "precision": st.sampled_from(["float32", "float64"]),
+    "name": st.sampled_from(["a", "demo-2", "größe_1.b"]),
+}
+
+
+@declared
+class OwnHead:
+    """A user's head: linear, but with a field for everything that a file must carry."""
+
+    widths: tuple[int, ...] = ()
+    note: str | None = None
+    limit: float | None = 2.0
+
+    def bind(self, n_features: int, n_outputs: int) -> Model:
+        return Linear().bind(n_features, n_outputs)
+
+
+@dataclass(frozen=True)
+class PlainHead:
+    """A user's head that is an ordinary dataclass."""
+
+    depth: int = 1
+
+    def __post_init__(self) -> None:
+        if self.depth > 3:
+            raise ValueError("too deep")
+
+    def bind(self, n_features: int, n_outputs: int) -> Model:
+        return Linear().bind(n_features, n_outputs)
+
+
+@declared
+class WrappedHead:
+    """A user's head around another one."""
+
+    inner: Head
+
+    def bind(self, n_features: int, n_outputs: int) -> Model:
+        return self.inner.bind(n_features, n_outputs)
+
+
+class UndeclaredHead:
+    def bind(self, n_features: int, n_outputs: int) -> Model:
+        return Linear().bind(n_features, n_outputs)
+
+
+def mistakes(text: str, *settings: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigurationError) as caught:
+        Experiment.from_toml(text, settings)
+    return caught.value.problems
+
+
+def two_wires(x, weights):
+    qml.RX(x[0], wires=0)
+    qml.RY(weights[0] * x[1], wires=1)
+    qml.CRZ(weights[1], wires=[0, 1])
+
+
+@given(st.fixed_dictionaries(PIECES))
+def test_any_experiment_survives_toml(pieces):
+    experiment = Experiment(**pieces)
+    assert Experiment.from_toml(experiment.to_toml()) == experiment
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_the_class_of_that_name(kind):
+    assert resolve(kind).__name__ == kind
+
+
+def test_the_round_trip_reaches_every_kind():
+    strategies = repr(PIECES)
+    assert [kind for kind in KINDS if kind not in strategies] == []
+
+
+def test_what_is_left_out_has_its_default():
+    assert Experiment.from_toml("") == Experiment()
+    assert Experiment.from_toml("[training]\nepochs = 3").training == Training(epochs=3)
+
+
+def test_a_table_without_kind_is_of_the_default_kind():
+    text = "[head]\nsizes = { n = 3 }\n[training.optimizer]\nlr = 0.5"
+    assert Experiment.from_toml(text) == Experiment(
+        head=Variational(sizes={"n": 3}), training=Training(optimizer=Adam(lr=0.5))
+    )
+
+
+def test_no_value_where_the_default_is_one():
+    everything = Experiment(data=Sentiment(per_domain=None))
+    assert 'per_domain = "none"' in everything.to_toml()
+    assert Experiment.from_toml(everything.to_toml()) == everything
+    # a text field takes the word as a text, so there "none" cannot stand for None
+    assert Experiment.from_toml('[data]\nkind="Csv"\npath="a.csv"\ntext="t"\nlabel="l"\nclient="none"').data == Csv(
+        Path("a.csv"), "t", "l", client="none"
+    )
+
+
+def test_four_mistakes_give_four_lines_with_section_key_and_nearest_match():
+    lines = mistakes(MISTAKES)
+    assert len(lines) == 4
+    for section, key, match in [
+        ("[experiment]", "'roundz'", "did you mean 'rounds'?"),
+        ("[training]", "batch_size", "got 'many'"),
+        ("[head]", "'Variationel'", "did you mean 'Variational'?"),
+        ("[training.optimizer]", "'learning_rate'", "it has lr, beta1"),
+    ]:
+        assert any(line.startswith(section) and key in line and match in line for line in lines), (section, lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("rounds = 0", r"\[experiment\] Experiment.rounds: .*greater than or equal to 1; got 0"),
+        ("validation = 0.6\ntest = 0.4", r"leave some for training; got 0.6 and 0.4"),
+        ("test = 1.0", r"Experiment.test: .*less than 1; got 1.0"),
+        ('name = "../up"', r"names a folder; got '../up'"),
+        ('name = ".hidden"', r"names a folder"),
+        ("seed = 1.5", r"Experiment.seed: .*integer"),
+        ('precision = "half"', r"Experiment.precision: .*'float32' or 'float64'"),
+        ('[backbone]\nkind = "Linear"', r"Experiment.backbone: .*instance of Backbone; got Linear\(\)"),
+        ('[data]\nkind = "Csv"\ntext = "t"\nlabel = "l"', r"\[data\] Csv needs 'path'"),
+        ('[clients.partition]\nkind = "Dirichlet"\nalpha = -1', r"\[clients.partition\] Dirichlet.alpha"),
+        ('[head]\nkind = "tests_of_mine:Head"', r"\[head\] kind 'tests_of_mine:Head' cannot be imported"),
+        ('[head]\nkind = "math:pi"', r"\[head\] kind 'math:pi' is not a dataclass"),
+        ('[head]\nkind = ":Head"', r"\[head\] kind ':Head' cannot be imported"),
+        ('kind = "Experiment"', r"has no field 'kind'"),
+        ("head = 3", r"Experiment.head: .*instance of Head; got 3"),
+        ("a = 1\na = 2", r"not valid TOML: .*\"a\" already exists"),
+        ("[head", r"not valid TOML: .*line 1"),
+    ],
+)
+def test_a_mistake_is_named(text, expected):
+    (line,) = mistakes(text)
+    assert re.search(expected, line), line
+
+
+def test_a_section_that_is_required_and_broken_is_reported_once():
+    text = f'[head]\nkind = "{__name__}:WrappedHead"\n[head.inner]\nkind = "Linaer"'
+    assert [line.split(" is not")[0] for line in mistakes(text)] == ["[head.inner] kind 'Linaer'"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "change"),
+    [
+        ("rounds=3", {"rounds": 3}),
+        (" rounds = 3", {"rounds": 3}),
+        ("name=word", {"name": "word"}),
+        ('name="word"', {"name": "word"}),
+        ("training.optimizer.lr=0.5", {"training": Training(optimizer=Adam(lr=0.5))}),
+        ("training.optimizer.rates.core=1e-3", {"training": Training(optimizer=Adam(rates={"core": 1e-3}))}),
+        ("head.sizes.n=6", {"head": Variational(sizes={"n": 6})}),
+        ("head={kind='Mlp', hidden=[8, 4]}", {"head": Mlp(hidden=(8, 4))}),
+        ("head.kind=Linear", {"head": Linear()}),
+        ("data.per_domain=none", {"data": Sentiment(per_domain=None)}),
+    ],
+)
+def test_settings_override_the_file(setting, change):
+    assert Experiment.from_toml("rounds = 7", [setting]) == replace(Experiment(rounds=7), **change)
+
+
+@pytest.mark.parametrize("setting", ["rounds", "=3", "training..lr=1", "rounds.x=1"])
+def test_a_setting_that_is_none_says_how_to_write_it(setting):
+    (line,) = mistakes("rounds = 7", setting)
+    assert "--set" in line
+    assert repr(setting) in line
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"cannot read the experiment file .*none.toml: No such file"):
+        Experiment.load(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes('name = "größe"'.encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="not a UTF-8 text file"):
+        Experiment.load(tmp_path / "latin.toml")
+
+
+def test_a_class_of_the_users_own():
+    own = Experiment(head=OwnHead(widths=(3, 2), limit=None))
+    assert f'kind = "{__name__}:OwnHead"' in own.to_toml()
+    assert Experiment.from_toml(own.to_toml()) == own
+    plain = Experiment.from_toml(f'[head]\nkind = "{__name__}:PlainHead"\ndepth = 2')
+    assert plain.head == PlainHead(depth=2)
+    assert mistakes(f'[head]\nkind = "{__name__}:PlainHead"\ndepth = 4') == ("[head] too deep",)
+    assert "unexpected keyword argument 'deep'" in mistakes(f'[head]\nkind = "{__name__}:PlainHead"\ndeep = 4')[0]
+
+
+def test_an_object_that_no_file_could_bring_back_is_refused_at_once(tmp_path):
+    @declared
+    class Hidden:
+        def bind(self, n_features: int, n_outputs: int) -> Model:
+            return Linear().bind(n_features, n_outputs)
+
+    for head in (UndeclaredHead(), Hidden()):
+        experiment = Experiment(head=head)
+        for action in (experiment.to_toml, lambda: experiment.save(tmp_path), lambda: experiment.identity):
+            with pytest.raises(ConfigurationError, match=type(head).__name__):
+                action()
+
+
+def test_toml_says_what_it_cannot_hold():
+    for experiment in (tiny_experiment(), Experiment(head=Variational(two_wires, {"x": 2, "weights": 2}))):
+        with pytest.raises(ConfigurationError, match=r"Experiment.save\(folder\) puts circuits and arrays"):
+            experiment.to_toml()
+
+
+def test_a_pennylane_function_and_arrays_are_saved_in_files_of_their_own(tmp_path):
+    original = tiny_experiment(head=Variational(two_wires, {"x": 2, "weights": (2,)}))
+    loaded = Experiment.load(original.save(tmp_path))
+    assert loaded.head.resolve().program == original.head.resolve().program
+    assert loaded.data.load() == original.data.load()
+    assert loaded.identity == original.identity
+    assert replace(loaded, head=original.head, data=original.data) == original
+    again = tmp_path / "again"
+    again.mkdir()
+    assert Experiment.load(loaded.save(again)).identity == original.identity
+    with pytest.raises(ConfigurationError, match="has its sizes already"):
+        replace(loaded.head, sizes={"n": 2}).resolve()
+    (tmp_path / "circuit.json").unlink()
+    with pytest.raises(CircuitError, match=r"circuit.json cannot be read"):
+        loaded.head.resolve()
+
+
+@pytest.mark.parametrize("as_type", [str, Path])
+def test_a_circuit_file_is_saved_by_content(tmp_path, monkeypatch, as_type):
+    source = tmp_path / "mine.qasm"
+    source.write_text((EXAMPLES.parent / "circuits" / "angle_ring.qasm").read_text())
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.chdir(tmp_path)
+    original = tiny_experiment(head=Variational(as_type("mine.qasm"), {"n": 2}))
+    file = original.save(run)
+    source.unlink()
+    monkeypatch.chdir("/")
+    assert Experiment.load(file).head.resolve().program == load("angle_ring", {"n": 2}).program
+
+
+def test_relative_paths_start_from_the_files_folder(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "mine.qasm").write_text((EXAMPLES.parent / "circuits" / "angle_ring.qasm").read_text())
+    (tmp_path / "e.toml").write_text(
+        '[data]\nkind = "Csv"\npath = "not/yet.csv"\ntext = "t"\nlabel = "l"\n'
+        '[backbone]\nkind = "HuggingFace"\nname = "model"\n'
+        '[head]\nkind = "Variational"\ncircuit = "mine.qasm"\n'
+        '[seal.keys]\nfile = "/secret.hex"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment.load("e.toml")
+    monkeypatch.chdir("/")
+    assert experiment.data.path == tmp_path / "not/yet.csv"
+    assert experiment.backbone.name == tmp_path / "model"
+    assert experiment.head.circuit == tmp_path / "mine.qasm"
+    assert experiment.seal.keys.file == Path("/secret.hex")
+    assert experiment.head.resolve().program.n_inputs > 0
+    with pytest.raises(DataError, match=r"not/yet.csv"):
+        experiment.data.load()
+    names_stay = Experiment.from_toml('[backbone]\nkind = "HuggingFace"\nname = "bert-base-uncased"', base=tmp_path)
+    assert names_stay.backbone.name == "bert-base-uncased"
+
+
+def test_saved_paths_do_not_depend_on_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = Experiment(data=Csv(Path("rows.csv"), "t", "l")).save(tmp_path)
+    monkeypatch.chdir("/")
+    assert Experiment.load(file).data.path == tmp_path / "rows.csv"
+
+
+def test_identity_depends_on_content_and_not_on_the_place(tmp_path, monkeypatch):
+    identities = set()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        (tmp_path / folder / "c.qasm").write_text((EXAMPLES.parent / "circuits" / "angle_ring.qasm").read_text())
+        (tmp_path / folder / "e.toml").write_text(
+            '[data]\nkind="Csv"\npath="x.csv"\ntext="t"\nlabel="l"\n[head]\ncircuit="c.qasm"'
+        )
+        identities |= {Experiment.load("e.toml").identity, Experiment.load(tmp_path / folder / "e.toml").identity}
+    assert len(identities) == 1
+
+
+def test_identity_tells_experiments_apart():
+    base = tiny_experiment()
+    others = [
+        replace(base, seed=4),
+        replace(base, rounds=3),
+        replace(base, name="other"),
+        replace(base, data=arrays(shift=1.0)),
+        replace(base, head=Mlp()),
+        replace(base, head=OwnHead()),
+        replace(base, head=PlainHead()),
+        replace(base, head=Variational("angle_ring", {"n": 2})),
+        replace(base, head=Variational("angle_ring", {"n": 3})),
+        replace(base, head=Variational("angle_ring", {"n": 2}, input_scale=1.0)),
+        replace(base, training=Training(optimizer=Adam(lr=0.06), batch_size=8)),
+        replace(base, clients=Clients(count=3, partition=Dirichlet(alpha=1.0))),
+    ]
+    assert len({experiment.identity for experiment in [base, *others]}) == len(others) + 1
+    assert tiny_experiment().identity == base.identity
+    assert len(base.identity) == 64
+
+
+def test_check_reads_the_circuit():
+    with pytest.raises(CircuitError, match="'no_such_circuit' is not in the library"):
+        Experiment(head=Variational("no_such_circuit")).check()
+    Experiment().check()
+
+
+def test_the_first_example_is_the_demonstration():
+    assert Experiment.load(EXAMPLES / "sentiment.toml") == demonstration()
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_example_is_valid(file):
+    experiment = Experiment.load(file)
+    experiment.check()
+    assert experiment.name in (file.stem, "demo")
