@@ -132,10 +132,10 @@ class RunDirectory:
         return lines
 
     def clean(self, checkpoint: Checkpoint | None) -> None:
-        """Remove what a killed attempt left half done: lines after the checkpoint's, checkpoints not yet in place."""
+        """Remove what a killed attempt left half done: lines after the checkpoint's, files not yet in place."""
         if checkpoint is not None:
             self.rounds(checkpoint)  # raises where lines are missing, before anything is changed
-        for left in self.folder.glob(f".{CHECKPOINT}.*"):
+        for left in self.folder.glob(".*"):  # files that were to be renamed
             left.unlink()
         file = self.folder / ROUNDS
         if file.exists():

@@ -168,22 +168,24 @@ def run(
     checkpoint = old.checkpoint() if old else None
     if old is None:
         refuse_existing(folder)
-    elif checkpoint is not None and checkpoint.round == experiment.rounds:
+    else:
+        old.clean(checkpoint)
+    if checkpoint is not None and checkpoint.round == experiment.rounds:
         return _finished(folder)
     prepared = prepare(experiment, progress)
     model = bind(experiment, prepared)
-    record = old or RunDirectory.create(folder, experiment.save, _facts(experiment, prepared), environment())
-    facts = record.facts()
+    facts = old.facts() if old else _facts(experiment, prepared)
     if facts["fingerprint"] != prepared.dataset.fingerprint:
         raise RunError(f"the data of {folder} has changed since the run began: start a new run in another directory")
-    federation = federate(
-        experiment, prepared, model, run_id=facts["run"], attempt=record.attempts() + 1, intervene=intervene
-    )
-    record.clean(checkpoint)
+    attempt = old.attempts() + 1 if old else 1
+    federation = federate(experiment, prepared, model, run_id=facts["run"], attempt=attempt, intervene=intervene)
+    record = old or RunDirectory.create(folder, experiment.save, facts, environment())
     if checkpoint:
         federation.restore(checkpoint.round, checkpoint.tensors)
     record.event("start", round=federation.server.round, key_source=experiment.seal.keys.source)
     try:
+        if checkpoint is None:
+            _remember(federation, record, {"round": 0, **measure([federation])[0]})
         _rounds(federation, record, progress)
     except BaseException as error:
         record.event("stopped", round=federation.server.round, reason=str(error) or type(error).__name__)
@@ -213,8 +215,6 @@ def _rounds(federation: Federation, record: RunDirectory, progress: bool) -> Non
     """Run the rounds that are left, each appended, synced and checkpointed before the next begins."""
     experiment, server = federation.experiment, federation.server
     with Progress("federating", experiment.rounds, server.round, enabled=progress) as bar:
-        if server.round == 0:
-            _remember(federation, record, {"round": 0, **measure([federation])[0]})
         while server.round < experiment.rounds:
             wall, cpu = perf_counter(), process_time()
             outcome = run_round(server, federation.engine)

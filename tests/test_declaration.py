@@ -73,7 +73,7 @@ def test_rules_of_the_class_itself_are_told_line_by_line_and_not_named_twice() -
 
 
 def test_a_missing_field_and_a_wrong_inner_declaration() -> None:
-    with pytest.raises(ConfigurationError, match="^Tray needs 'cups'$"):
+    with pytest.raises(ConfigurationError, match=r"^Tray needs 'cups'$"):
         Tray()
     with pytest.raises(ConfigurationError, match=r"Tray\.brew"):
         Tray(2, brew=3)

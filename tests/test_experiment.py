@@ -172,7 +172,7 @@ def test_every_kind_is_the_class_of_that_name(kind):
 
 def test_the_round_trip_reaches_every_kind():
     strategies = repr(PIECES)
-    assert [kind for kind in KINDS if kind not in strategies] == []
+    assert [kind for kind in KINDS if f"builds({kind}" not in strategies] == []
 
 
 def test_what_is_left_out_has_its_default():
@@ -285,17 +285,21 @@ def test_a_class_of_the_users_own():
     assert "unexpected keyword argument 'deep'" in mistakes(f'[head]\nkind = "{__name__}:PlainHead"\ndeep = 4')[0]
 
 
-def test_an_object_that_no_file_could_bring_back_is_refused_at_once(tmp_path):
+def local_head() -> Head:
     @declared
     class Hidden:
         def bind(self, n_features: int, n_outputs: int) -> Model:
             return Linear().bind(n_features, n_outputs)
 
-    for head in (UndeclaredHead(), Hidden()):
-        experiment = Experiment(head=head)
-        for action in (experiment.to_toml, lambda: experiment.save(tmp_path), lambda: experiment.identity):
-            with pytest.raises(ConfigurationError, match=type(head).__name__):
-                action()
+    return Hidden()
+
+
+@pytest.mark.parametrize("head", [UndeclaredHead(), local_head()], ids=["not a dataclass", "not at top level"])
+def test_an_object_that_no_file_could_bring_back_is_refused_at_once(head, tmp_path):
+    experiment = Experiment(head=head)
+    for action in (experiment.to_toml, lambda: experiment.save(tmp_path), lambda: experiment.identity):
+        with pytest.raises(ConfigurationError, match=type(head).__name__):
+            action()
 
 
 def test_toml_says_what_it_cannot_hold():

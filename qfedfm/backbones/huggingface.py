@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from ..data.dataset import Items
 from ..declaration import declared
 from ..errors import ConfigurationError, DataError, DownloadError, MissingExtraError
+from ..parallel import side_by_side
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,13 +84,18 @@ class HuggingFace:
         cut = {"truncation": True, "max_length": self.max_tokens}
         lengths = [len(ids) for ids in tokenizer(list(items), **cut)["input_ids"]] if items else []
         order = np.argsort(np.array(lengths), kind="stable")
-        features = np.empty((len(items), model.config.hidden_size), dtype=np.float32)
-        with torch.inference_mode(), tqdm(total=len(items), desc="embedding", unit="text", disable=not progress) as bar:
-            for start in range(0, len(order), BATCH):
-                rows = order[start : start + BATCH]
-                batch = tokenizer([items[row] for row in rows], padding=True, return_tensors="pt", **cut)
+        chunks = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+        batches = [tokenizer([items[i] for i in rows], padding=True, return_tensors="pt", **cut) for rows in chunks]
+
+        def encode(batch: Any) -> NDArray[np.float32]:
+            with torch.inference_mode():
                 hidden = model(**batch).last_hidden_state
-                features[rows] = _pool(hidden, batch["attention_mask"], self.pooling).numpy()
+                return np.asarray(_pool(hidden, batch["attention_mask"], self.pooling).numpy())
+
+        features = np.empty((len(items), model.config.hidden_size), dtype=np.float32)
+        with tqdm(total=len(items), desc="embedding", unit="text", disable=not progress) as bar:
+            for rows, encoded in zip(chunks, side_by_side(encode, batches), strict=True):
+                features[rows] = encoded
                 bar.update(len(rows))
         return features
 

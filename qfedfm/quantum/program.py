@@ -37,8 +37,8 @@ class Gate(NamedTuple):
 class Program:
     """An immutable circuit with angle slots; build one with `assemble`.
 
-    slots: one expression per slot. inputs: name to shape of the data of one row. weights: specs of the trainable arrays,
-    with the period that the gates give them.
+    slots: one expression per slot. inputs: name to shape of the data of one row. weights: specs of the trainable
+    arrays, with the period that the gates give them.
     """
 
     n_wires: int
@@ -94,7 +94,9 @@ class Program:
         try:
             data = json.loads(text)
             if data["format"] != FORMAT:
-                raise CircuitError(f"circuit format {data['format']!r} is not known; this version reads format {FORMAT}")
+                raise CircuitError(
+                    f"circuit format {data['format']!r} is not known; this version reads format {FORMAT}"
+                )
             return assemble(
                 int(data["n_wires"]),
                 [Gate(name, tuple(wires), tuple(angles)) for name, wires, angles in data["gates"]],
@@ -140,7 +142,9 @@ class Circuit:
         try:
             data = json.loads(text)
             observables = tuple(
-                tuple((float(factor), tuple((int(wire), str(axis)) for wire, axis in word)) for factor, word in observable)
+                tuple(
+                    (float(factor), tuple((int(wire), str(axis)) for wire, axis in word)) for factor, word in observable
+                )
                 for observable in data["observables"]
             )
             program = Program.from_json(json.dumps(data["program"]))
@@ -208,7 +212,9 @@ def assemble(
 def _check_gate(gate: Gate, n_wires: int, n_slots: int) -> None:
     kind = GATES.get(gate.name)
     if kind is None:
-        raise CircuitError(f"gate '{gate.name}' is not known{nearest(gate.name, GATES)}; known gates: {', '.join(GATES)}")
+        raise CircuitError(
+            f"gate '{gate.name}' is not known{nearest(gate.name, GATES)}; known gates: {', '.join(GATES)}"
+        )
     if len(gate.wires) != kind.wires or len(gate.angles) != kind.angles:
         raise CircuitError(
             f"gate '{gate.name}' acts on {kind.wires} wires with {kind.angles} angles; "

@@ -92,7 +92,7 @@ class _Compiled(NamedTuple):
     readings: list[tuple[Step | None, Tensor]]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _plan(program: Program, observables: tuple[Observable, ...] | None) -> tuple[Plan, list[Reading]]:
     if observables is None:
         return plan(program), []
@@ -106,7 +106,7 @@ def _plan(program: Program, observables: tuple[Observable, ...] | None) -> tuple
     return made, found
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _compile(
     program: Program, observables: tuple[Observable, ...] | None, real: torch.dtype, device: torch.device
 ) -> _Compiled:

@@ -17,11 +17,12 @@ from torch.nn.functional import cross_entropy
 
 from ..errors import ConfigurationError
 from ..heads.model import Model
+from ..parallel import side_by_side
 from ..params import Params
 from .optimizers import Optimizer
 
 MEMORY_BUDGET = 256 * 2**20
-"""Bytes that one chunk of clients may use in training: small enough to stay near the processor's caches."""
+"""Bytes that one chunk of clients may use in training; chunks are trained side by side, a thread each."""
 
 
 @dataclass(frozen=True)
@@ -82,28 +83,22 @@ def train_cohort(
     schedules = [_schedule(lane, batch_size, epochs, steps) for lane in lanes]
     order = sorted(range(len(lanes)), key=lambda lane: -len(schedules[lane]))
     size = max(1, memory_budget // max(1, model.row_bytes * batch_size))
-    optimizer = lanes[0].optimizer
-    state = optimizer.init(params) if state is None else state
+    state = lanes[0].optimizer.init(params) if state is None else state
     new = {name: tensor.clone() for name, tensor in params.items()}
     new_state = {name: tensor.clone() for name, tensor in state.items()}
     loss = torch.zeros(len(lanes), dtype=model.dtype)
-    for start in range(0, len(order), size):
-        chosen = order[start : start + size]
+
+    def train(chosen: list[int]) -> None:
         index = torch.as_tensor(chosen)
         part, part_state = ({name: t[index] for name, t in tensors.items()} for tensors in (new, new_state))
-        loss[index] = _train_chunk(
-            model,
-            part,
-            part_state,
-            table,
-            labels,
-            [lanes[i] for i in chosen],
-            [schedules[i] for i in chosen],
-            batch_size,
-        )
+        mine = [lanes[i] for i in chosen], [schedules[i] for i in chosen]
+        loss[index] = _train_chunk(model, part, part_state, table, labels, *mine, batch_size)
         for target, source in ((new, part), (new_state, part_state)):
             for name, tensor in source.items():
                 target[name][index] = tensor
+
+    for _ in side_by_side(train, [order[start : start + size] for start in range(0, len(order), size)]):
+        pass
     examples = [sum(map(len, schedule)) for schedule in schedules]
     return Trained(new, new_state, loss, [len(schedule) for schedule in schedules], examples)
 

@@ -1,8 +1,8 @@
-"""An independent route from a program to expectation values: PennyLane's default.qubit, one client and row at a time.
+"""A second route from program to expectation values: PennyLane's default.qubit, one client and row at a time.
 
-The gates of a `Program` are translated one by one to PennyLane's operations; angles are evaluated by walking their trees
-with torch scalars. Nothing of the simulator is used. `programs` and `observables` are hypothesis strategies over all
-gates.
+The gates of a `Program` are translated one by one to PennyLane's operations; angles are evaluated by walking their
+trees with torch scalars. Nothing of the simulator is used. `programs` and `observables` are hypothesis strategies over
+all gates.
 """
 
 import itertools

@@ -1,10 +1,11 @@
 import math
 
+import pennylane as qml
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import amplitudes, arguments, expectations, observables, programs
+from reference import amplitudes, arguments, expectations, observables, programs, strongly_entangling
 
 from qfedfm.errors import CircuitError
 from qfedfm.quantum.expr import Expr
@@ -36,6 +37,23 @@ def test_random_programs_equal_pennylane_in_values_and_gradients(data, clients, 
     pairs = zip(gradients(values, cotangent, tensors), gradients(truth, cotangent, tensors), strict=True)
     for ours, theirs in pairs:
         torch.testing.assert_close(ours, theirs, atol=1e-8, rtol=0)
+
+
+@pytest.mark.parametrize("n", [3, 4, 6])
+@pytest.mark.parametrize("axis", ["Z", "X"])
+def test_strongly_entangling_layers_equal_the_template_of_pennylane(n, axis):
+    @qml.qnode(qml.device("default.qubit"))
+    def circuit(x, w):
+        qml.AngleEmbedding(x, range(n))
+        qml.StronglyEntanglingLayers(w, range(n))
+        return [qml.expval(qml.Z(wire) if axis == "Z" else qml.X(wire)) for wire in range(n)]
+
+    generator = torch.Generator().manual_seed(n)
+    x = torch.randn(2, 2, n, dtype=torch.float64, generator=generator)
+    w = torch.randn(2, 3, n, 3, dtype=torch.float64, generator=generator)
+    values = simulate(strongly_entangling(n, 3), {"x": x}, {"w": w}, [((1.0, ((wire, axis),)),) for wire in range(n)])
+    truth = [[torch.stack(circuit(x[c, r], w[c])) for r in range(2)] for c in range(2)]
+    torch.testing.assert_close(values, torch.stack([torch.stack(rows) for rows in truth]), atol=1e-12, rtol=0)
 
 
 @given(st.data(), st.integers(1, 3), st.integers(1, 3), st.integers(0, 999))
@@ -136,7 +154,7 @@ def test_arguments_that_do_not_fit_are_refused(inputs, weights, message):
 
 @pytest.mark.parametrize(("first", "second"), [(torch.float32, torch.float64), (torch.float16, torch.float16)])
 def test_mixed_and_other_precisions_are_refused(first, second):
-    with pytest.raises(CircuitError, match="all float64, on one device; got .*'w'.*float"):
+    with pytest.raises(CircuitError, match=r"all float64, on one device; got .*'w'.*float"):
         simulate(BOTH, {"x": torch.zeros(1, 1, 2, dtype=first)}, {"w": torch.zeros(1, 3, dtype=second)}, [pauli_z(0)])
 
 
@@ -144,7 +162,7 @@ def test_mixed_and_other_precisions_are_refused(first, second):
     "measured", [[], [((1.0, ((2, "Z"),)),)], [((1.0, ((0, "Q"),)),)], [((1.0, ((0, "Z"), (0, "X"))),)]]
 )
 def test_observables_without_meaning_are_refused(measured):
-    with pytest.raises(CircuitError, match="at least one observable|observable 0 has the word"):
+    with pytest.raises(CircuitError, match=r"at least one observable|observable 0 has the word"):
         simulate(TRAINED, {}, {"w": torch.zeros(1, 1)}, measured)
 
 

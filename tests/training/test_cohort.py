@@ -125,13 +125,13 @@ def test_budgets_cut_a_cohort_into_chunks() -> None:
 
     rows = rows_of([4] * 5)
     lanes = [lane(c, rows[c], Sgd()) for c in range(5)]
-    for budget, expected in [(1, [1] * 5), (2 * 4 * LINEAR.row_bytes, [2, 2, 1]), (2**28, [5])]:
+    for budget, expected in [(1, [1] * 5), (2 * 4 * LINEAR.row_bytes, [1, 2, 2]), (2**28, [5])]:
         seen.clear()
         train_cohort(
             replace(LINEAR, apply=apply), initial(LINEAR, range(5)), TABLE, LABELS, lanes, batch_size=4,
             memory_budget=budget,
         )  # fmt: skip
-        assert seen == expected
+        assert sorted(seen) == expected  # chunks may run side by side
 
 
 def test_in_float32_company_changes_rounding_only_and_dead_angles_stay() -> None:

@@ -17,13 +17,13 @@ RULES: dict[str, tuple[Optimizer, Callable[..., torch.optim.Optimizer], dict[str
     "sgd": (Sgd(), torch.optim.SGD, {}),
     "momentum": (Sgd(momentum=0.9), torch.optim.SGD, {"momentum": 0.9}),
     "adam": (Adam(), torch.optim.Adam, {}),
-    "adam, other constants": (Adam(beta1=0.5, beta2=0.9, eps=1e-3), torch.optim.Adam, {"betas": (0.5, 0.9), "eps": 1e-3}),
-}  # fmt: skip
+    "quick adam": (Adam(beta1=0.5, beta2=0.9, eps=1e-3), torch.optim.Adam, {"betas": (0.5, 0.9), "eps": 1e-3}),
+}
 
 
 def loss(params: Params, client: int) -> Tensor:
     """A bumpy function that differs between clients."""
-    return sum((p.square() + torch.sin((client + 2) * p)).sum() for p in params.values())  # type: ignore[return-value]
+    return sum((p.square() + torch.sin((client + 2) * p)).sum() for p in params.values())
 
 
 def start(client: int, dtype: torch.dtype) -> Params:
@@ -33,7 +33,7 @@ def start(client: int, dtype: torch.dtype) -> Params:
     }
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=str)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)], ids=str)
 @pytest.mark.parametrize("name", RULES)
 def test_twenty_steps_equal_torchs_for_every_client(name: str, dtype: torch.dtype, tolerance: float) -> None:
     ours, theirs, options = RULES[name]

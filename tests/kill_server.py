@@ -1,0 +1,75 @@
+"""Runs `qfedfm` commands in forked children, so that killing one costs no start-up: a request a line on standard input.
+
+A request is JSON {"arguments": [...], "operation": k or null, "report": whether it is written, which takes long}. The child answers to its parent alone; the server writes
+its process id on one line, and when it is gone its exit status (negative: the signal) on the next. With an `operation`
+the child kills itself at its k-th file operation below the run directory: before each opening for writing, renaming,
+truncating, removing, creating of a folder, and before and after each fsync.
+"""
+
+import json
+import os
+import signal
+import sys
+from itertools import count
+
+# imported here once, and not anew by every child
+import jinja2.ext  # noqa: F401
+import openqasm3.parser  # noqa: F401
+import pandas  # noqa: F401
+import torch
+
+import qfedfm.result
+import qfedfm.runs
+from qfedfm.cli import main
+
+CHANGES = {"os.rename", "os.truncate", "os.remove", "os.mkdir", "shutil.rmtree"}
+NEVER = {"transformers", "pennylane", "matplotlib.pyplot"}
+
+
+def kill_at(operation: int, folder: str) -> None:
+    """Have this process killed at its k-th operation on files in `folder`."""
+    numbers = count(1)
+
+    def maybe() -> None:
+        if next(numbers) == operation:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audit(event: str, arguments: tuple) -> None:
+        writes = event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+")
+        if (writes or event in CHANGES) and folder in str(arguments[0]):
+            maybe()
+
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        maybe()
+        sync(descriptor)
+        maybe()
+
+    os.fsync = fsync
+    sys.addaudithook(audit)
+
+
+def child(arguments: list[str], operation: int | None, report: bool) -> int:
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (open until the child ends)
+    if not report:
+        qfedfm.result.Result.report = lambda self: None
+    if operation is not None:
+        kill_at(operation, os.path.basename(arguments[arguments.index("--directory") + 1]))
+    status = main(arguments)
+    return 99 if NEVER & set(sys.modules) else status
+
+
+def answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+torch.set_num_threads(1)
+for line in sys.stdin:
+    request = json.loads(line)
+    process = os.fork()
+    if process == 0:
+        os._exit(child(**request))
+    answer(process)
+    answer(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
