@@ -9,6 +9,7 @@ import qfedfm as qf
 
 
 def main(directory: str) -> None:
+    """Load a comparison and write docs/demo.png beside this script."""
     comparison = qf.Comparison.load(directory)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained", width_ratios=(1.15, 1))
     comparison.plot(ax=left)
