@@ -1,9 +1,9 @@
-"""Runs `qfedfm` commands in forked children, so that killing one costs no start-up: a request a line on standard input.
+"""Runs `qfedfm` commands in forked children, so that killing one costs no start-up: one request a line on stdin.
 
-A request is JSON {"arguments": [...], "operation": k or null, "report": whether it is written, which takes long}. The child answers to its parent alone; the server writes
-its process id on one line, and when it is gone its exit status (negative: the signal) on the next. With an `operation`
-the child kills itself at its k-th file operation below the run directory: before each opening for writing, renaming,
-truncating, removing, creating of a folder, and before and after each fsync.
+A request is JSON: `arguments` of the command; `report`, whether it writes its report, which takes long; and
+`operation`, null or the number of the file operation at which the child kills itself. Counted are, in the run's
+directory, the opening of a file for writing, renaming, truncating, removing and making, and the time before and after
+each fsync. The server answers with the child's process id and, when it is gone, its exit status (negative: the signal).
 """
 
 import json

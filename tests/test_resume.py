@@ -137,7 +137,7 @@ def test_killed_at_any_moment_a_run_ends_as_if_unbroken(tmp_path, server):
     random = np.random.default_rng(8)
     left: Counter[str] = Counter()
     runs, kills = 0, 0
-    while kills < 40 or runs < 3:
+    while kills < 24 or runs < 2:
         folder = tmp_path / f"run-{runs}"
         moments = moments_of(folder, random, duration)
         while server.kill_when(file, folder, moments[kills % len(moments)]()) == KILLED:

@@ -218,12 +218,12 @@ def test_initial_values_fill_their_range() -> None:
 
 def test_an_initial_value_depends_on_no_other_parameter_and_twins_share_what_they_share() -> None:
     head = Variational("strongly_entangling", {"n": 4, "layers": 1})
-    models = [h.bind(F, OUT) for h in (head, matched_classical(head), Mlp((4, 9, 9, 4)))]
+    models = [h.bind(F, OUT) for h in (head, matched_classical(head), Mlp((4, 9, 9, 9, 4)))]
     first, *others = (model.init(5) for model in models)
     for other in others:
         for name in ("projection.weight", "projection.bias", "readout.weight", "readout.bias"):
             assert torch.equal(first[name], other[name])
-    assert not torch.equal(others[1]["core.1.bias"], others[1]["core.2.bias"])
+    assert not torch.equal(others[1]["core.2.bias"], others[1]["core.3.bias"])
 
 
 @pytest.mark.parametrize(
