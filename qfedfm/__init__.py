@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import aggregation, backbones, codecs, data, evidence, federation, heads, plots, qkd, quantum, seal, training
-    from .comparison import Comparison, compare, twins
+    from .arms import twins
+    from .comparison import Comparison, compare
     from .data import IID, Dirichlet, Natural, NaturalSplit
     from .errors import QfedfmError
     from .experiment import Experiment
@@ -34,7 +35,7 @@ _HOMES = {
     "Training": "federation",
     "compare": "comparison",
     "run": "runs",
-    "twins": "comparison",
+    "twins": "arms",
 }
 
 __version__ = "0.1.0"

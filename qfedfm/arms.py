@@ -1,4 +1,4 @@
-"""An arm of a comparison: one head on every seed at every learning rate, all trained together.
+"""The arms of a comparison: which they are, and how one is trained on every seed at every learning rate at once.
 
 Each (seed, learning rate) is a federation of its own, with its own keys and envelopes. The federations of an arm
 advance round by round and their clients are trained as one cohort, which changes no result and saves most of the time.
@@ -6,7 +6,7 @@ advance round by round and their clients are trained as one cohort, which change
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ClientError, RunError
+from .errors import ClientError, ConfigurationError, RunError
 from .evidence import METRICS
 from .experiment import Experiment
 from .federation.local import exchange_together
+from .heads import Linear, Variational, matched_classical
 from .progress import Progress
-from .runs import Federation, Prepared, bind, describe, federate, measure
+from .runs import Federation, Prepared, bind, describe, federate, measure, prepare
 from .training import Optimizer
 
 Line = dict[str, Any]
@@ -70,6 +71,43 @@ def load_arm(file: Path) -> Arm:
         return Arm(data["name"], data["parameters"], data["fingerprint"], trials)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file} cannot be read ({error}); delete it and resume the comparison") from error
+
+
+def twins(experiment: Experiment) -> dict[str, Experiment]:
+    """Return the default arms: the experiment's quantum head, its matched classical head, and a linear probe."""
+    if not isinstance(experiment.head, Variational):
+        raise ConfigurationError(
+            f"compare knows the twins of a Variational head; got {type(experiment.head).__name__}: "
+            "pass arms={name: experiment}"
+        )
+    return {
+        "quantum head": experiment,
+        "matched classical head": replace(experiment, head=matched_classical(experiment.head)),
+        "linear probe": replace(experiment, head=Linear()),
+    }
+
+
+def unfair(experiment: Experiment, arms: Mapping[str, Experiment]) -> list[str]:
+    """Return one line for each arm that has not the experiment's data, clients, rounds, splits and seed."""
+    wrong = []
+    for name, arm in arms.items():
+        same = ("data", "clients", "rounds", "validation", "test", "seed")
+        differing = [field for field in same if getattr(arm, field) != getattr(experiment, field)]
+        if differing:
+            wrong.append(
+                f"arm '{name}' differs from the experiment in {', '.join(differing)}: that is not a fair comparison"
+            )
+    return wrong
+
+
+def prepared_for(arm: Experiment, known: list[tuple[Experiment, Prepared]], progress: bool) -> Prepared:
+    """Return the data of an arm, loaded once for all arms that share it."""
+    for other, data in known:
+        if (other.data, other.backbone, other.precision) == (arm.data, arm.backbone, arm.precision):
+            return data
+    data = prepare(arm, progress)
+    known.append((arm, data))
+    return data
 
 
 @dataclass

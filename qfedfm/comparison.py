@@ -10,23 +10,23 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import plots
-from .arms import Arm, load_arm, train_arm
+from .arms import Arm, load_arm, prepared_for, train_arm, twins, unfair
 from .cache import write_atomically
 from .environment import environment
 from .errors import ConfigurationError, RunError
 from .evidence import METRICS, Paired, mean_interval, paired, verdict
 from .experiment import Experiment
 from .federation import Clients
-from .heads import Linear, Variational, matched_classical
 from .records import EXPERIMENT, REPORT, RunDirectory
 from .report import LIMITS, Report, Section, canvas, environment_rows, svg, write
-from .runs import Prepared, choose, prepare
+from .runs import Prepared, choose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,20 +178,6 @@ class Comparison:
         return cls(Experiment.load(folder / EXPERIMENT), arms, margin, metric, folder)
 
 
-def twins(experiment: Experiment) -> dict[str, Experiment]:
-    """Return the default arms: the experiment's quantum head, its matched classical head, and a linear probe."""
-    if not isinstance(experiment.head, Variational):
-        raise ConfigurationError(
-            f"compare knows the twins of a Variational head; got {type(experiment.head).__name__}: "
-            "pass arms={name: experiment}"
-        )
-    return {
-        "quantum head": experiment,
-        "matched classical head": replace(experiment, head=matched_classical(experiment.head)),
-        "linear probe": replace(experiment, head=Linear()),
-    }
-
-
 def compare(
     experiment: Experiment,
     arms: Mapping[str, Experiment] | None = None,
@@ -213,9 +199,9 @@ def compare(
     `ConfigurationError` for arms that cannot be compared fairly, `RunError` where no learning rate trains an arm.
     """
     chosen = dict(twins(experiment) if arms is None else arms)
-    _check(experiment, chosen, seeds, margin, metric)
     lr = experiment.training.optimizer.lr
-    grid = tuple(float(f"{rate:.6g}") for rate in (rates or (lr / 3, lr, lr * 3)))
+    grid = tuple(float(f"{lr * factor:.6g}") for factor in (1 / 3, 1, 3)) if rates is None else tuple(rates)
+    _check(experiment, chosen, seeds, grid, margin, metric)
     folder = choose(replace(experiment, name=f"{experiment.name}-compare"), directory, resume)
     facts = {
         "arms": [[name, arm.identity] for name, arm in chosen.items()],
@@ -233,7 +219,7 @@ def compare(
     files = [f"arm-{number}.json" for number in range(len(chosen))]
     for file, (name, arm) in zip(files, chosen.items(), strict=True):
         if not (folder / file).exists():
-            data = _prepared_for(arm, known, progress)
+            data = prepared_for(arm, known, progress)
             if done and done[0].fingerprint != data.dataset.fingerprint:
                 raise RunError(f"the data has changed since {folder} began: start a new comparison elsewhere")
             of = range(experiment.seed, experiment.seed + seeds)
@@ -263,35 +249,28 @@ def _opened(folder: Path, facts: object) -> RunDirectory:
     return record
 
 
-def _check(experiment: Experiment, arms: Mapping[str, Experiment], seeds: int, margin: float, metric: str) -> None:
+def _check(
+    experiment: Experiment,
+    arms: Mapping[str, Experiment],
+    seeds: int,
+    rates: Sequence[float],
+    margin: float,
+    metric: str,
+) -> None:
     wrong = []
     if len(arms) < 2:
         wrong.append(f"compare needs a subject and at least one twin; got {len(arms)} arms")
     if seeds < 1:
         wrong.append(f"seeds: expected at least 1; got {seeds}")
+    if not rates or not all(0 < rate < inf for rate in rates):
+        wrong.append(f"rates: expected one or more positive learning rates; got {list(rates)}")
     if metric not in METRICS:
         wrong.append(f"metric: expected one of {', '.join(METRICS)}; got '{metric}'")
-    if not margin > 0:
+    if not 0 < margin < inf:
         wrong.append(f"margin: expected a positive difference that would not matter; got {margin}")
-    for name, arm in arms.items():
-        same = ("data", "clients", "rounds", "validation", "test", "seed")
-        differing = [field for field in same if getattr(arm, field) != getattr(experiment, field)]
-        if differing:
-            wrong.append(
-                f"arm '{name}' differs from the experiment in {', '.join(differing)}: that is not a fair comparison"
-            )
+    wrong += unfair(experiment, arms)
     if wrong:
         raise ConfigurationError(wrong)
-
-
-def _prepared_for(arm: Experiment, known: list[tuple[Experiment, Prepared]], progress: bool) -> Prepared:
-    """Return the data of an arm, loaded once for all arms that share it."""
-    for other, data in known:
-        if (other.data, other.backbone, other.precision) == (arm.data, arm.backbone, arm.precision):
-            return data
-    data = prepare(arm, progress)
-    known.append((arm, data))
-    return data
 
 
 def _sentence(text: str) -> str:

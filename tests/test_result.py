@@ -41,10 +41,10 @@ def test_one_row_a_round(result):
     assert list(frame.columns) == [
         "round",
         "train_loss",
-        "validation_loss",
         "validation_accuracy",
-        "test_loss",
+        "validation_loss",
         "test_accuracy",
+        "test_loss",
         "clients",
         "bytes",
     ]
@@ -92,7 +92,7 @@ def test_predictions_of_texts(tmp_path, monkeypatch):
     monkeypatch.setenv("QFEDFM_CACHE", str(tmp_path / "cache"))
     short, long = [f"ok {i}" for i in range(40)], [f"a much longer sentence than the others {i}" for i in range(40)]
     data = from_arrays([*short, *long], ["short"] * 40 + ["long"] * 40)
-    setting = experiment(data=data, backbone=WordLengths(), rounds=4)
+    setting = experiment(data=data, backbone=WordLengths(), rounds=20)
     fitted = run(setting, tmp_path / "run", progress=False).model
     assert fitted.predict(["ok then", "this one is longer than all of the short ones"]) == ["short", "long"]
     assert fitted.predict_proba(("ok then",)).sum() == pytest.approx(1)

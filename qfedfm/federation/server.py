@@ -27,7 +27,7 @@ class Clients:
     """Who takes part.
 
     count: number of clients (None where the partition knows it, as `Natural` does). partition: how rows are dealt to
-    them. per_round: how many train in a round, a whole number of clients or a fraction below 1; None is all of them.
+    them. per_round: how many train in a round: a whole number (5), a fraction of all (0.5), or None for all of them.
     min_rows: training rows that each client is guaranteed.
     """
 
@@ -41,11 +41,10 @@ class Clients:
             raise ConfigurationError(f"Clients.count: expected at least 1; got {self.count}")
         if self.min_rows < 1:
             raise ConfigurationError(f"Clients.min_rows: expected at least 1; got {self.min_rows}")
-        if self.per_round is not None and not (
-            self.per_round > 0 and (self.per_round < 1 or float(self.per_round).is_integer())
-        ):
+        most = 1 if isinstance(self.per_round, float) else math.inf
+        if self.per_round is not None and not 0 < self.per_round <= most:
             raise ConfigurationError(
-                "Clients.per_round: expected a whole number of clients or a fraction between 0 and 1; "
+                "Clients.per_round: expected a number of clients such as 5, or a fraction of them such as 0.5; "
                 f"got {self.per_round}"
             )
 
@@ -53,8 +52,9 @@ class Clients:
         """Return how many of `enrolled` clients train in a round; a fraction is rounded up."""
         if self.per_round is None:
             return enrolled
-        share = round(self.per_round * enrolled, 9)  # .07 of 100 is 7.000000000000001
-        wanted = math.ceil(share) if self.per_round < 1 else int(self.per_round)
+        if isinstance(self.per_round, float):
+            return math.ceil(round(self.per_round * enrolled, 9))  # .07 of 100 is 7.000000000000001
+        wanted = self.per_round
         if wanted > enrolled:
             raise ConfigurationError(
                 f"Clients.per_round: {wanted} clients a round of {enrolled} enrolled; choose at most {enrolled}"
