@@ -16,7 +16,7 @@ import numpy as np
 
 from .errors import ClientError, ConfigurationError, RunError
 from .evidence import METRICS
-from .experiment import Experiment
+from .experiment import Experiment, content
 from .federation.local import exchange_together
 from .heads import Linear, Variational, matched_classical
 from .progress import Progress
@@ -92,7 +92,7 @@ def unfair(experiment: Experiment, arms: Mapping[str, Experiment]) -> list[str]:
     wrong = []
     for name, arm in arms.items():
         same = ("data", "clients", "rounds", "validation", "test", "seed")
-        differing = [field for field in same if getattr(arm, field) != getattr(experiment, field)]
+        differing = [field for field in same if content(getattr(arm, field)) != content(getattr(experiment, field))]
         if differing:
             wrong.append(
                 f"arm '{name}' differs from the experiment in {', '.join(differing)}: that is not a fair comparison"

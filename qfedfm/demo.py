@@ -9,7 +9,7 @@ from .federation import Clients, Training
 from .heads import Variational
 from .training import Adam
 
-RATES = (0.003, 0.01, 0.03)
+RATES = (0.003, 0.01, 0.03, 0.1)
 
 
 def experiment(smoke: bool = False) -> Experiment:

@@ -25,10 +25,8 @@ from .errors import ConfigurationError
 from .federation import Clients, Training
 from .heads import Head, Variational
 from .heads.model import Precision
-from .kinds import KINDS, build, kind_of, override, to_table
+from .kinds import build, kind_of, override, to_table
 from .seal import Aead, Seal
-
-__all__ = ["KINDS", "Experiment"]
 
 
 @declared
@@ -128,7 +126,7 @@ class Experiment:
     @cached_property
     def identity(self) -> str:
         """A sha256, in hex, of all that this experiment declares: circuits and arrays by content, files by name."""
-        return hashlib.sha256(json.dumps(_content(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content(self), sort_keys=True).encode()).hexdigest()
 
 
 def _in_library(head: Variational) -> bool:
@@ -147,19 +145,19 @@ def _located(piece: Any) -> Any:
     return replace(piece, **moved) if moved else piece
 
 
-def _content(value: Any) -> Any:
+def content(value: Any) -> Any:
     """Return `value` as JSON-able content that is equal for equal experiments, wherever their files lie."""
     if isinstance(value, Arrays | ArrayFile):
         return {"kind": "Arrays", "fingerprint": value.load().fingerprint}
     if is_dataclass(value):
-        content = {field.name: getattr(value, field.name) for field in fields(value)}
+        parts = {field.name: getattr(value, field.name) for field in fields(value)}
         if isinstance(value, Variational):
-            content |= {"circuit": value.resolve().to_json(), "sizes": None}
-        return {"kind": kind_of(value)} | {name: _content(item) for name, item in content.items()}
+            parts |= {"circuit": value.resolve().to_json(), "sizes": None}
+        return {"kind": kind_of(value)} | {name: content(item) for name, item in parts.items()}
     if isinstance(value, Mapping):
-        return {str(key): _content(item) for key, item in value.items()}
+        return {str(key): content(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_content(item) for item in value]
+        return [content(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return value.name if isinstance(value, Path) else kind_of(value)

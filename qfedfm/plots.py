@@ -79,10 +79,13 @@ def paired_differences(
         if np.isfinite(result.low) and np.isfinite(result.high):
             ax.plot([result.low, result.high], [i, i], color=colour, linewidth=2)
         ax.plot([result.difference], [i], marker=marker, color=colour, markersize=6)
-    ax.set_yticks(range(len(differences)), [f"minus {_literal(twin)}" for twin in differences])
+    confidence = next(iter(results.values())).confidence
+    interval = f"{100 * confidence:g} % interval"
+    ax.set_yticks(range(len(differences)), [f"minus\n{_literal(twin)}" for twin in differences])
     ax.set_ylim(-0.6, len(differences) - 0.4)
     ax.invert_yaxis()
-    ax.set_xlabel(f"paired difference in {unit} (shaded: margin of {margin:g})")
+    ax.set_xlabel(f"paired difference, {unit}")
+    ax.set_title(f"tick: one seed, bar: {interval}, shaded: margin of {margin:g}", fontsize=9)
     return ax
 
 

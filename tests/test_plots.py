@@ -68,7 +68,7 @@ def test_paired_differences_show_every_seed_mean_interval_and_margin():
     half = 4.302652729911275 / np.sqrt(3)
     assert np.allclose(interval.get_xdata(), [2 - half, 2 + half])
     assert (ax.patches[0].get_x(), ax.patches[0].get_width()) == (-2.0, 4.0)
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["minus twin"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["minus\ntwin"]
 
 
 def test_a_difference_from_one_seed_has_no_interval():

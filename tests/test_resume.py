@@ -65,9 +65,9 @@ class Server:
     def kill_when(self, file: Path, folder: Path, moment: Callable[[], bool]) -> int:
         """Run until `moment()` is true, then kill; return the exit status, which is 0 where the run was quicker."""
         process = self.start(file, folder)
-        while not moment() and Path(f"/proc/{process}").exists():
-            pass
         with suppress(ProcessLookupError):
+            while not moment():
+                os.kill(process, 0)  # raises when it is gone
             os.kill(process, signal.SIGKILL)
         return self.wait()
 
