@@ -156,7 +156,9 @@ def test_clients_per_round_worked_by_hand(per_round: float | None, enrolled: int
 
 @pytest.mark.parametrize("per_round", [0, -1, 1.5, 3.0, float("inf"), float("nan"), -0.5])
 def test_impossible_numbers_of_clients_are_refused(per_round: float) -> None:
-    with pytest.raises(ConfigurationError, match="expected a number of clients such as 5, or a fraction of them such as 0.5"):
+    with pytest.raises(
+        ConfigurationError, match="expected a number of clients such as 5, or a fraction of them such as 0.5"
+    ):
         Clients(per_round=per_round)
 
 
