@@ -137,8 +137,8 @@ def test_plots(comparison):
     assert len(curves.collections) == 3
     assert comparison.plot_differences(ax=rows) is rows
     assert [label.get_text() for label in rows.get_yticklabels()] == [
-        "minus matched classical head",
-        "minus linear probe",
+        "minus\nmatched classical head",
+        "minus\nlinear probe",
     ]
 
 

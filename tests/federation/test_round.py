@@ -146,8 +146,8 @@ def test_clients_are_selected_from_a_stream_of_the_round_alone() -> None:
 @pytest.mark.parametrize(
     ("per_round", "enrolled", "expected"),
     [
-        (None, 7, 7), (1, 7, 1), (7, 7, 7), (0.5, 7, 4), (0.01, 7, 1), (0.99, 7, 7), (1.0, 7, 7), (3, 7, 3), (0.07, 100, 7),
-        (0.14, 50, 7), (0.55, 100, 55), (1 / 3, 9, 3), (0.3, 1, 1),
+        (None, 7, 7), (1, 7, 1), (7, 7, 7), (0.5, 7, 4), (0.01, 7, 1), (0.99, 7, 7), (1.0, 7, 7), (3, 7, 3),
+        (0.07, 100, 7), (0.14, 50, 7), (0.55, 100, 55), (1 / 3, 9, 3), (0.3, 1, 1),
     ],
 )  # fmt: skip
 def test_clients_per_round_worked_by_hand(per_round: float | None, enrolled: int, expected: int) -> None:
@@ -157,7 +157,7 @@ def test_clients_per_round_worked_by_hand(per_round: float | None, enrolled: int
 @pytest.mark.parametrize("per_round", [0, -1, 1.5, 3.0, float("inf"), float("nan"), -0.5])
 def test_impossible_numbers_of_clients_are_refused(per_round: float) -> None:
     with pytest.raises(
-        ConfigurationError, match="expected a number of clients such as 5, or a fraction of them such as 0.5"
+        ConfigurationError, match="expected a number of clients such as 5, or a fraction"
     ):
         Clients(per_round=per_round)
 
