@@ -72,6 +72,27 @@ class Comparison:
         """The sentence on the subject and its first twin, never more than the interval allows."""
         return self.verdicts[0]
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What a reader of the verdicts should know: rates at the grid's edge, tests that do not agree."""
+        found = []
+        grid = sorted({trial.rate for arm in self.arms for trial in arm.trials})
+        for arm in self.arms:
+            rates = [trial.rate for trial in self.chosen[arm.name].values()]
+            for edge, word in ((grid[0], "smallest"), (grid[-1], "largest")):
+                if len(grid) > 1 and 2 * rates.count(edge) >= len(rates):
+                    found.append(
+                        f"{_sentence(arm.name)} did best at the {word} learning rate tried, {edge:g}, on "
+                        f"{rates.count(edge)} of {len(rates)} seeds: a wider grid might change its result."
+                    )
+        for twin, result in self.results.items():
+            if result.differs and result.p_wilcoxon is not None and result.p_wilcoxon > 1 - result.confidence:
+                found.append(
+                    f"Against {twin} the t interval excludes zero but the Wilcoxon test does not reject "
+                    f"(p = {result.p_wilcoxon:.2g}): treat the difference with care."
+                )
+        return tuple(found)
+
     def table(self) -> "pd.DataFrame":
         """Return one row per arm: parameters, mean test metric with interval, the learning rates chosen."""
         import pandas as pd
@@ -123,7 +144,7 @@ class Comparison:
                     "envelopes": 2 * len(entries) // n,
                     "key bits": sum(sum(e["key_bits"].values()) for e in entries) // n,
                     "local steps": sum(e["steps"] for e in entries) // n,
-                    "circuit executions": sum(e["executions"] for e in entries) // n,
+                    "circuit executions in training": sum(e["executions"] for e in entries) // n,
                     "shots": sum(e["shots"] for e in entries) // n,
                 }
             )
@@ -159,7 +180,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         table = self.table().to_string(index=False, float_format=lambda x: f"{x:.4f}")
-        return "\n".join([*self.verdicts, "", table])
+        return "\n".join([*self.verdicts, *self.cautions, "", table])
 
     def _repr_html_(self) -> str:
         verdicts = "".join(f"<p><b>{html.escape(sentence)}</b></p>" for sentence in self.verdicts)
@@ -193,14 +214,14 @@ def compare(
     """Compare the first arm with all others and return verdicts, tables and plots; write a report.
 
     arms: name to experiment, the subject first; None takes `twins(experiment)`. seeds: how many, from the experiment's
-    own on. rates: the learning rates that every arm tries, by default the optimiser's own and a third and three times
-    of it; rates set for single parts move in proportion. margin: the largest difference that would not matter, in units
+    own on. rates: the learning rates that every arm tries, by default the optimiser's own and 0.3 and 3 times it; rates
+    set for single parts move in proportion. margin: the largest difference that would not matter, in units
     of the metric. resume: keep the arms that a stopped comparison in `directory` had finished. Raises
     `ConfigurationError` for arms that cannot be compared fairly, `RunError` where no learning rate trains an arm.
     """
     chosen = dict(twins(experiment) if arms is None else arms)
     lr = experiment.training.optimizer.lr
-    grid = tuple(float(f"{lr * factor:.6g}") for factor in (1 / 3, 1, 3)) if rates is None else tuple(rates)
+    grid = tuple(float(f"{lr * factor:.2g}") for factor in (0.3, 1, 3)) if rates is None else tuple(rates)
     _check(experiment, chosen, seeds, grid, margin, metric)
     folder = choose(replace(experiment, name=f"{experiment.name}-compare"), directory, resume)
     facts = {
@@ -210,28 +231,38 @@ def compare(
         "margin": margin,
         "metric": metric,
     }
-    record = _opened(folder, facts) if resume and folder.exists() else None
-    if record is None:
+    if resume and folder.exists():
+        record = _opened(folder, facts)
+    else:
         record = RunDirectory.create(folder, lambda new: _save(new, experiment, arms or {}), facts, environment())
-    record.event("start")
+    with record.locked():
+        record.event("start")
+        done = _arms(record, chosen, range(experiment.seed, experiment.seed + seeds), grid, progress)
+        result = Comparison(experiment, done, margin, metric, folder)
+        files = [f"arm-{number}.json" for number in range(len(done))]
+        summary = {"verdicts": result.verdicts, "margin": margin, "metric": metric, "arms": files}
+        write_atomically(folder / COMPARISON, json.dumps(summary).encode())
+        result.report()
+        return result
+
+
+def _arms(
+    record: RunDirectory, chosen: Mapping[str, Experiment], seeds: range, rates: Sequence[float], progress: bool
+) -> list[Arm]:
+    """Train every arm that has no file yet and return all."""
     known: list[tuple[Experiment, Prepared]] = []
     done: list[Arm] = []
-    files = [f"arm-{number}.json" for number in range(len(chosen))]
-    for file, (name, arm) in zip(files, chosen.items(), strict=True):
-        if not (folder / file).exists():
+    for number, (name, arm) in enumerate(chosen.items()):
+        file = record.folder / f"arm-{number}.json"
+        if not file.exists():
             data = prepared_for(arm, known, progress)
             if done and done[0].fingerprint != data.dataset.fingerprint:
-                raise RunError(f"the data has changed since {folder} began: start a new comparison elsewhere")
-            of = range(experiment.seed, experiment.seed + seeds)
-            outcome = train_arm(name, arm, data, of, grid, record.attempts(), progress)
-            write_atomically(folder / file, json.dumps(asdict(outcome)).encode())
+                raise RunError(f"the data has changed since {record.folder} began: start a new comparison elsewhere")
+            outcome = train_arm(name, arm, data, seeds, rates, record.attempts(), progress)
+            write_atomically(file, json.dumps(asdict(outcome)).encode())
             record.event("arm", name=name)
-        done.append(load_arm(folder / file))
-    result = Comparison(experiment, done, margin, metric, folder)
-    summary = {"verdicts": result.verdicts, "margin": margin, "metric": metric, "arms": files}
-    write_atomically(folder / COMPARISON, json.dumps(summary).encode())
-    result.report()
-    return result
+        done.append(load_arm(file))
+    return done
 
 
 def _save(folder: Path, experiment: Experiment, arms: Mapping[str, Experiment]) -> None:
@@ -313,6 +344,8 @@ def _report(comparison: Comparison) -> Report:
             table=comparison.costs(),
         ),
     ]
+    if comparison.cautions:
+        sections.insert(1, Section("Read with care", " ".join(comparison.cautions)))
     if failed:
         texts = "; ".join(f"{name}, seed {t.seed}, rate {t.rate:g}: {t.failed}" for name, t in failed)
         sections.append(Section("Federations that failed", texts))
@@ -324,6 +357,7 @@ def _report(comparison: Comparison) -> Report:
         _command(comparison, facts["rates"]),
         (
             *LIMITS,
+            "Each twin is compared on its own; nothing is corrected for the number of comparisons.",
             "Learning rates were tuned on a small grid; other hyper-parameters were equal for all arms and not tuned.",
         ),
     )

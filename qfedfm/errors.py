@@ -11,6 +11,7 @@ Every message says what was expected, what arrived and what to do about it::
     ├── RunError             a run directory that cannot be written, resumed or read
     ├── ClientError          a client that failed in a round; names client and round
     │   └── UpdateError      a client whose update arrived but is not acceptable
+    ├── AggregationError     a rule that raised or returned what cannot be a model; names rule and round
     ├── SealError            an envelope that was refused
     └── KeySourceError       keys that cannot be had
         └── KeyExhausted     the source has no key left to give
@@ -68,6 +69,10 @@ class ClientError(QfedfmError):
 
 class UpdateError(ClientError):
     """A client whose update arrived but is not acceptable: NaN, wrong shape, impossible row count."""
+
+
+class AggregationError(QfedfmError):
+    """An aggregation rule that raised, or returned what cannot be a model; the message names rule and round."""
 
 
 class SealError(QfedfmError):

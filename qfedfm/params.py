@@ -42,6 +42,8 @@ class ParamSpec:
     pair: str | None = None
 
     def __post_init__(self) -> None:
+        if "/" in self.name or not self.name:
+            raise ValueError(f"parameter '{self.name}': a name has at least one character and no slash")
         if (self.kind == "angular") != (self.period is not None):
             raise ValueError(f"parameter '{self.name}': angular parameters have a period and no others do")
 
@@ -85,6 +87,23 @@ def unstack(params: Mapping[str, Tensor]) -> list[Params]:
     columns = {name: tensor.unbind(0) for name, tensor in params.items()}
     count = len(next(iter(columns.values())))
     return [{name: column[i] for name, column in columns.items()} for i in range(count)]
+
+
+def misfit(tensors: Mapping[str, Tensor], specs: Sequence[ParamSpec]) -> str:
+    """Return why `tensors` cannot be what `specs` describe (missing, misshapen, not finite), or an empty string."""
+    for spec in specs:
+        tensor = tensors.get(spec.name)
+        if not isinstance(tensor, Tensor):
+            return f"parameter '{spec.name}' is missing"
+        if tuple(tensor.shape) != spec.shape or tensor.dtype != spec.torch_dtype:
+            got = f"{tensor.dtype} {tuple(tensor.shape)}"
+            return f"parameter '{spec.name}' is {got}; expected {spec.torch_dtype} {spec.shape}"
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            return f"parameter '{spec.name}' has {bad} of {spec.size} values that are NaN or infinite"
+    if len(tensors) != len(specs):
+        return f"unexpected parameters {sorted(set(tensors) - {spec.name for spec in specs})}"
+    return ""
 
 
 def wrap(angle: Tensor, period: float) -> Tensor:

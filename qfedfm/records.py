@@ -9,6 +9,7 @@
     events.jsonl           times, attempts, failures
     checkpoint.safetensors parameters, aggregator state, kept optimiser states; and, as metadata, the round and the
                            length of rounds.jsonl that belong to it, and a hash of all tensors
+    lock                   held by the process that runs here
     report.html            for people; made from the rest, and again by `qfedfm report`
 
 A round is appended to rounds.jsonl and synced, then the checkpoint is written beside, synced and renamed into place.
@@ -19,12 +20,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -32,7 +35,7 @@ from .cache import write_atomically
 from .errors import DataError, RunError
 from .params import Params, params_hash
 
-EXPERIMENT, FACTS, ENVIRONMENT = "experiment.toml", "run.json", "environment.json"
+EXPERIMENT, FACTS, ENVIRONMENT, LOCK = "experiment.toml", "run.json", "environment.json", "lock"
 ROUNDS, EVENTS, CHECKPOINT, REPORT = "rounds.jsonl", "events.jsonl", "checkpoint.safetensors", "report.html"
 
 
@@ -74,6 +77,16 @@ class RunDirectory:
             shutil.rmtree(growing, ignore_errors=True)
         return cls(folder)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from running here; the lock falls with its process, however that ends."""
+        lock = FileLock(self.folder / LOCK, timeout=0)
+        try:
+            with lock:
+                yield
+        except Timeout:
+            raise RunError(f"another process is running {self.folder}: wait for it or stop it, then resume") from None
+
     def facts(self) -> dict[str, Any]:
         """Return what run.json holds."""
         return self._read_json(FACTS)
@@ -103,7 +116,14 @@ class RunDirectory:
 
     def append_round(self, record: dict[str, Any]) -> int:
         """Append one round and sync it; return the new length of rounds.jsonl in bytes."""
-        return self._append(ROUNDS, json.dumps(record, sort_keys=True))
+        try:
+            line = json.dumps(record, sort_keys=True, allow_nan=False)
+        except ValueError:
+            raise RunError(
+                f"after round {record['round']} the global model's loss is not finite, and the round is not kept: "
+                "start a new run with a lower learning rate"
+            ) from None
+        return self._append(ROUNDS, line)
 
     def _append(self, name: str, line: str) -> int:
         try:
@@ -135,8 +155,9 @@ class RunDirectory:
         """Remove what a killed attempt left half done: lines after the checkpoint's, files not yet in place."""
         if checkpoint is not None:
             self.rounds(checkpoint)  # raises where lines are missing, before anything is changed
-        for left in self.folder.glob(".*"):  # files that were to be renamed
-            left.unlink()
+        for name in (CHECKPOINT, REPORT):
+            for left in self.folder.glob(f".{name}.*"):  # a file that was to be renamed to this
+                left.unlink()
         file = self.folder / ROUNDS
         if file.exists():
             os.truncate(file, checkpoint.rounds_bytes if checkpoint else 0)

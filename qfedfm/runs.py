@@ -5,6 +5,7 @@
 """
 
 import secrets
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ class Federation:
         """Return every tensor that the next round depends on, by a name that says whose it is."""
         tensors = {f"params/{name}": tensor for name, tensor in self.server.params.items()}
         tensors |= {f"aggregation/{name}": tensor for name, tensor in self.server.state.items()}
-        for client, kept in self.engine.cohort.states.items():
+        tensors |= {f"codec/{name}": tensor for name, tensor in self.server.codec_state.items()}
+        for client, kept in self.engine.cohort.memory.items():
             tensors |= {f"client/{client}/{name}": tensor for name, tensor in kept.items()}
         return tensors
 
@@ -65,12 +67,15 @@ class Federation:
             raise RunError(f"the checkpoint lacks {', '.join(missing)}: another version of qfedfm wrote it")
         self.server.round = round
         self.server.params = {name: tensors[f"params/{name}"] for name in self.server.params}
-        self.server.state = {name: tensors[f"aggregation/{name}"] for name in self.server.state}
         for key, tensor in tensors.items():
             owner, _, rest = key.partition("/")
-            if owner == "client":
+            if owner == "aggregation":
+                self.server.state[rest] = tensor
+            elif owner == "codec":
+                self.server.codec_state[rest] = tensor
+            elif owner == "client":
                 client, _, name = rest.rpartition("/")  # a client's name may hold a slash, a parameter's does not
-                self.engine.cohort.states.setdefault(client, {})[name] = tensor
+                self.engine.cohort.memory.setdefault(client, {})[name] = tensor
 
 
 def prepare(experiment: Experiment, progress: bool = True) -> Prepared:
@@ -106,6 +111,7 @@ def federate(
     def channel() -> Channel:
         return Channel(run_id, attempt, specs, experiment.codec, experiment.seal, source)
 
+    initial = model.init(seed)
     server = Server(
         channel(),
         specs,
@@ -113,7 +119,7 @@ def federate(
         {name: len(mine) for name, mine in rows.items()},
         clients.number_per_round(len(rows)),
         seed,
-        model.init(seed),
+        initial,
     )
     cohort = Cohort(
         model,
@@ -123,7 +129,7 @@ def federate(
         experiment.training,
         channel(),
         seed,
-        states={},
+        home={name: tensor for name, tensor in initial.items() if name not in {spec.name for spec in specs}},
         intervene=intervene,
     )
     return Federation(experiment, prepared, model, parts, assignment, server, LocalEngine(cohort))
@@ -164,34 +170,58 @@ def run(
     kept.
     """
     folder = choose(experiment, directory, resume)
-    old = _opened(folder, experiment) if resume and folder.exists() else None
-    checkpoint = old.checkpoint() if old else None
-    if old is None:
-        refuse_existing(folder)
-    else:
-        old.clean(checkpoint)
-    if checkpoint is not None and checkpoint.round == experiment.rounds:
-        return _finished(folder)
+    if resume and folder.exists():
+        record = _opened(folder, experiment)
+        with record.locked():
+            checkpoint = record.checkpoint()
+            record.clean(checkpoint)
+            if checkpoint is None or checkpoint.round < experiment.rounds:
+                _resume(experiment, record, checkpoint, progress, intervene)
+            return _finished(folder)
+    refuse_existing(folder)
     prepared = prepare(experiment, progress)
-    model = bind(experiment, prepared)
-    facts = old.facts() if old else _facts(experiment, prepared)
+    facts = _facts(experiment, prepared)
+    federation = federate(experiment, prepared, bind(experiment, prepared), run_id=facts["run"], intervene=intervene)
+    untrained = measure([federation])[0]  # what cannot run at all fails here, before there is a directory
+    record = RunDirectory.create(folder, experiment.save, facts, environment())
+    with record.locked():
+        _carry_out(federation, record, untrained, progress)
+        return _finished(folder)
+
+
+def _resume(
+    experiment: Experiment,
+    record: RunDirectory,
+    checkpoint: Checkpoint | None,
+    progress: bool,
+    intervene: Intervention | None,
+) -> None:
+    """Go on from a checkpoint, under a new attempt number and so with new keys."""
+    prepared, facts = prepare(experiment, progress), record.facts()
     if facts["fingerprint"] != prepared.dataset.fingerprint:
-        raise RunError(f"the data of {folder} has changed since the run began: start a new run in another directory")
-    attempt = old.attempts() + 1 if old else 1
+        raise RunError(
+            f"the data of {record.folder} has changed since the run began: start a new run in another directory"
+        )
+    model = bind(experiment, prepared)
+    attempt = record.attempts() + 1
     federation = federate(experiment, prepared, model, run_id=facts["run"], attempt=attempt, intervene=intervene)
-    record = old or RunDirectory.create(folder, experiment.save, facts, environment())
     if checkpoint:
         federation.restore(checkpoint.round, checkpoint.tensors)
-    record.event("start", round=federation.server.round, key_source=experiment.seal.keys.source)
+    _carry_out(federation, record, None if checkpoint else measure([federation])[0], progress)
+
+
+def _carry_out(federation: Federation, record: RunDirectory, untrained: dict[str, Any] | None, progress: bool) -> None:
+    """Run all rounds that are left and say in the events how it went; untrained: round 0, if it is not recorded yet."""
+    record.event("start", round=federation.server.round, key_source=federation.experiment.seal.keys.source)
     try:
-        if checkpoint is None:
-            _remember(federation, record, {"round": 0, **measure([federation])[0]})
+        if untrained is not None:
+            _remember(federation, record, {"round": 0, **untrained})
         _rounds(federation, record, progress)
     except BaseException as error:
-        record.event("stopped", round=federation.server.round, reason=str(error) or type(error).__name__)
+        trace = "".join(traceback.format_exception(error))
+        record.event("stopped", round=federation.server.round, reason=str(error) or type(error).__name__, trace=trace)
         raise
     record.event("finished", round=federation.server.round)
-    return _finished(folder)
 
 
 def _opened(folder: Path, experiment: Experiment) -> RunDirectory:

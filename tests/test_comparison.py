@@ -123,7 +123,7 @@ def test_tables(comparison):
     costs = comparison.costs().set_index("arm")
     assert costs.loc["quantum head", "envelopes"] == 2 * 2 * 3
     assert costs.loc["quantum head", "key bits"] == 2 * 2 * 3 * 256
-    assert costs.loc["linear probe", "circuit executions"] == 0
+    assert costs.loc["linear probe", "circuit executions in training"] == 0
     chosen = comparison.chosen["quantum head"].values()
     sent = np.mean([sum(e["bytes_up"] for line in t.rounds for e in line.get("ledger", ())) for t in chosen])
     assert costs.loc["quantum head", "MB to server"] == pytest.approx(sent / 1e6)

@@ -49,10 +49,12 @@ class Training:
 class Cohort:
     """The clients of one federation in this process.
 
-    rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). states: optimiser states kept
-    between rounds, by client. intervene: for experiments on failures and attacks, maps (client, round, delta) to the
-    delta that is sent; what it raises is that client's failure. began: for each client the last round it began and the
-    state it began with, so that a round that failed can be repeated.
+    rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). home: initial values of the
+    parameters that do not travel: frozen ones, which stay so, and those that each client keeps for itself. memory: what
+    each client remembers between rounds, as tensors named "optimizer:...", "codec:..." and "own:...". intervene: for
+    experiments on failures and attacks, maps (client, round, delta) to the delta that is sent; what it raises is that
+    client's failure. began: for each client the last round it began and its memory then, so that a round that failed
+    can be repeated.
     """
 
     model: Model
@@ -62,16 +64,21 @@ class Cohort:
     training: Training
     channel: Channel
     seed: int
-    states: dict[str, Params]
+    home: Params = field(default_factory=dict)
+    memory: dict[str, Params] = field(default_factory=dict)
     intervene: Intervention | None = None
     memory_budget: int = MEMORY_BUDGET
-    began: dict[str, tuple[int, Params | None]] = field(default_factory=dict)
+    began: dict[str, tuple[int, Params]] = field(default_factory=dict)
 
-    def state_before(self, client: str, round: int) -> Params | None:
-        """Return the optimiser state that a client begins `round` with, however often; None where it has none yet."""
+    def recall(self, client: str, round: int, what: str) -> Params:
+        """Return what a client remembers under `what` as it begins `round`, however often it does; {} for nothing."""
         if client not in self.began or self.began[client][0] != round:
-            self.began[client] = round, self.states.get(client)
-        return self.began[client][1]
+            self.began[client] = round, self.memory.get(client, {})
+        return {
+            key.removeprefix(f"{what}:"): tensor
+            for key, tensor in self.began[client][1].items()
+            if key.startswith(f"{what}:")
+        }
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class _Local:
     """One client after its training."""
 
     params: Params
-    state: Params
+    optimizer: Params
     report: Report
 
 
@@ -143,13 +150,13 @@ def _train(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> list[_Local 
 def _train_together(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> list[_Local]:
     first = cohorts[0]
     lanes, states = [], []
-    params = stack([one.params for one in opened])
+    params = stack([_whole(cohorts[one.federation], one) for one in opened])
     fresh = first.training.optimizer.init({name: tensor[:1] for name, tensor in params.items()})
     for one in opened:
         cohort = cohorts[one.federation]
         generator = stream(cohort.seed, "order", one.client, one.header.round)
         lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer))
-        kept = cohort.state_before(one.client, one.header.round)
+        kept = cohort.recall(one.client, one.header.round, "optimizer")
         states.append(kept or {name: tensor[0] for name, tensor in fresh.items()})
     trained = train_cohort(
         first.model,
@@ -176,13 +183,23 @@ def _train_together(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> lis
     return [_Local(*parts) for parts in zip(unstack(trained.params), after, reports, strict=True)]
 
 
+def _whole(cohort: Cohort, one: _Opened) -> Params:
+    """Return all of the model that a client trains: what it received, what it keeps for itself, what is frozen."""
+    known = cohort.home | cohort.recall(one.client, one.header.round, "own") | one.params
+    return {spec.name: known[spec.name] for spec in cohort.model.specs}
+
+
 def _reply(cohort: Cohort, one: _Opened, local: _Local) -> bytes:
     number = one.header.round
     delta = difference(local.params, one.params, travelling(cohort.model.specs))
     if cohort.intervene is not None:
         delta = cohort.intervene(one.client, number, delta)
-    body = cohort.channel.encode(delta, stream(cohort.seed, "encode", one.client, number))
+    before = cohort.recall(one.client, number, "codec")
+    body, codec = cohort.channel.encode(delta, before, stream(cohort.seed, "encode", one.client, number))
     reply = cohort.channel.send("update", number, one.client, SERVER, body, one.header.base_hash, local.report)
-    if cohort.training.keep_state:
-        cohort.states[one.client] = local.state
+    own = {spec.name: local.params[spec.name] for spec in cohort.model.specs if spec.trainable and not spec.shared}
+    kept = {"optimizer": local.optimizer if cohort.training.keep_state else {}, "codec": codec, "own": own}
+    remembered = {f"{what}:{name}": tensor for what, some in kept.items() for name, tensor in some.items()}
+    if remembered:
+        cohort.memory[one.client] = remembered
     return reply

@@ -53,14 +53,29 @@ def evaluate(
     index = torch.zeros(len(rows), longest, dtype=torch.int64)
     for g, some in enumerate(rows):
         index[g, : len(some)] = torch.from_numpy(some)
-    together = max(1, MEMORY_BUDGET // (model.row_bytes * longest))
-    results = []
-    for start in range(0, len(rows), together):
-        chosen = index[start : start + together]
-        with torch.no_grad():
-            outputs = model.apply({name: p[start : start + together] for name, p in params.items()}, table[chosen])
-            losses = cross_entropy(outputs.flatten(0, 1), labels[chosen].flatten(), reduction="none").view(chosen.shape)
-            right = outputs.argmax(-1) == labels[chosen]
-        for g, some in enumerate(rows[start : start + together]):
-            results.append(Evaluation(losses[g, : len(some)].double().numpy(), right[g, : len(some)].numpy()))
-    return results
+    outputs = apply_in_pieces(model, params, table, index)
+    losses = cross_entropy(outputs.flatten(0, 1), labels[index].flatten(), reduction="none").view(index.shape).double()
+    right = outputs.argmax(-1) == labels[index]
+    return [Evaluation(losses[g, : len(some)].numpy(), right[g, : len(some)].numpy()) for g, some in enumerate(rows)]
+
+
+def apply_in_pieces(model: Model, params: Params, table: Tensor, index: Tensor) -> Tensor:
+    """Return the outputs of G models on table[index], index (G, n), as (G, n, outputs), in bounded memory."""
+    models, rows = index.shape
+    width = max(1, min(rows, MEMORY_BUDGET // model.row_bytes))
+    height = max(1, MEMORY_BUDGET // (model.row_bytes * width))
+    with torch.no_grad():
+        bands = [
+            torch.cat(
+                [
+                    model.apply(
+                        {name: p[g : g + height] for name, p in params.items()},
+                        table[index[g : g + height, r : r + width]],
+                    )
+                    for r in range(0, rows, width)
+                ],
+                dim=1,
+            )
+            for g in range(0, models, height)
+        ]
+    return torch.cat(bands)

@@ -5,7 +5,7 @@ served at once: their clients are trained together, in one cohort.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import QfedfmError
@@ -14,9 +14,10 @@ from .clients import Cohort, answer
 
 @dataclass(frozen=True)
 class Failure:
-    """A client that did not answer, and why."""
+    """A client that did not answer, and why; `cause` is what it raised, where that is known."""
 
     reason: str
+    cause: Exception | None = field(default=None, compare=False)
 
 
 Replies = dict[str, bytes | Failure]
@@ -48,4 +49,4 @@ def exchange_together(engines: Sequence[LocalEngine], envelopes: Sequence[Mappin
 
 
 def _failure(error: Exception) -> Failure:
-    return Failure(str(error) if isinstance(error, QfedfmError) else f"{type(error).__name__}: {error}")
+    return Failure(str(error) if isinstance(error, QfedfmError) else f"{type(error).__name__}: {error}", error)

@@ -52,10 +52,13 @@ class Channel:
         self.key_bits: Counter[tuple[str, str]] = Counter()
         self._max_bytes = 2**18 + 4 * sum(spec.size * spec.torch_dtype.itemsize for spec in specs)
 
-    def encode(self, tensors: Params, generator: np.random.Generator) -> Encoded:
-        """Encode tensors {name: (*shape)}; the generator serves codecs that round at random."""
-        data, meta, _ = self.codec.encode(tensors, self.specs, {}, generator)
-        return Encoded(data, meta)
+    def encode(self, tensors: Params, state: Params, generator: np.random.Generator) -> tuple[Encoded, Params]:
+        """Encode tensors {name: (*shape)}; return them with the codec's state for this sender's next message.
+
+        The generator serves codecs that round at random.
+        """
+        data, meta, state = self.codec.encode(tensors, self.specs, state, generator)
+        return Encoded(data, meta), state
 
     def send(
         self,

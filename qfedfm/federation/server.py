@@ -4,19 +4,20 @@
 once, can do what lies between them; `run_round` is both with one engine.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from ..aggregation import Aggregator, Context, Updates
 from ..data import IID, Partition
 from ..declaration import declared
-from ..errors import ClientError, ConfigurationError, KeySourceError, SealError, UpdateError
+from ..errors import AggregationError, ClientError, ConfigurationError, KeySourceError, SealError, UpdateError
 from ..ledger import Entry
-from ..params import Params, Specs, params_hash, stack
+from ..params import Params, Specs, misfit, params_hash, stack
 from ..seeds import stream
 from .local import Engine, Failure, Replies
 from .messages import SERVER, Channel, Report
@@ -76,8 +77,9 @@ class Round:
 class Server:
     """The global model and what the server remembers between rounds.
 
-    enrolled: training rows that each client declared when it joined; an update that claims more is refused. `params`
-    and `state` change only when a whole round has been accepted.
+    specs: what travels. enrolled: training rows that each client declared when it joined; an update that claims more is
+    refused. params: the whole model; what does not travel stays at its initial value here. `params`, the rule's `state`
+    and the `codec_state` change only when a whole round has been accepted.
     """
 
     def __init__(
@@ -100,8 +102,10 @@ class Server:
         self.enrolled = dict(sorted(enrolled.items()))
         self.params = params
         self.state = aggregator.init(specs)
+        self.codec_state: Params = {}
         self.round = 0
         self._base_hash = ""
+        self._codec_state: Params = {}
         self._sent: dict[str, bytes] = {}
 
     def begin(self) -> dict[str, bytes]:
@@ -109,9 +113,11 @@ class Server:
         number = self.round + 1
         names = list(self.enrolled)
         chosen = stream(self.seed, "select", number).choice(len(names), self.per_round, replace=False)
-        self._base_hash = params_hash(self.params)
+        sent = {spec.name: self.params[spec.name] for spec in self.specs}
+        self._base_hash = params_hash(sent)
         self.channel.key_bits.clear()
-        body = self.channel.encode(self.params, stream(self.seed, "encode", SERVER, number))
+        generator = stream(self.seed, "encode", SERVER, number)
+        body, self._codec_state = self.channel.encode(sent, self.codec_state, generator)
         self._sent = {
             names[i]: self.channel.send("model", number, SERVER, names[i], body, self._base_hash)
             for i in sorted(chosen)
@@ -128,7 +134,7 @@ class Server:
         for client, envelope in self._sent.items():
             reply = replies.get(client, Failure("no answer"))
             if isinstance(reply, Failure):
-                raise ClientError(client, number, reply.reason)
+                raise ClientError(client, number, reply.reason) from reply.cause
             delta, report = self._open(client, number, reply)
             deltas.append(delta)
             reports.append(report)
@@ -145,11 +151,27 @@ class Server:
                 )
             )
         updates = Updates(tuple(self._sent), stack(deltas), tuple(report["rows"] for report in reports))
-        context = Context(number, stream(self.seed, "aggregate", number))
-        self.params, self.state, info = self.aggregator(self.state, self.params, updates, self.specs, context)
-        self.round = number
+        info = self._aggregate(updates, Context(number, stream(self.seed, "aggregate", number)))
+        self.codec_state, self.round = self._codec_state, number
         loss = sum(report["loss"] * report["rows"] for report in reports) / sum(updates.rows)
         return Round(number, updates.clients, loss, tuple(entries), info)
+
+    def _aggregate(self, updates: Updates, context: Context) -> dict[str, Any]:
+        """Put what the rule makes of the updates in place, if it can be a model, and return its info."""
+        rule = f"aggregation rule {type(self.aggregator).__name__}, round {context.round}"
+        base = {spec.name: self.params[spec.name] for spec in self.specs}
+        try:
+            params, state, info = self.aggregator(self.state, base, updates, self.specs, context)
+            json.dumps(info, allow_nan=False)
+        except Exception as error:
+            raise AggregationError(f"{rule}: {type(error).__name__}: {error}") from error
+        reason = misfit(params, self.specs)
+        if not reason and not all(isinstance(tensor, Tensor) for tensor in state.values()):
+            reason = "its state is a dict of tensors; something else is in it"
+        if reason:
+            raise AggregationError(f"{rule}: {reason}")
+        self.params, self.state = self.params | params, state
+        return info
 
     def _open(self, client: str, number: int, reply: bytes) -> tuple[Params, Report]:
         try:
@@ -168,21 +190,9 @@ def unacceptable(delta: Params, report: Report, specs: Specs, enrolled: int) -> 
     Shapes and types follow the specs, every value is finite, and the report holds whole numbers of rows (at least one
     and no more than the client enrolled with), steps and circuit executions, and a finite loss.
     """
-    for spec in specs:
-        tensor = delta.get(spec.name)
-        if tensor is None:
-            return f"parameter '{spec.name}' is missing"
-        if tuple(tensor.shape) != spec.shape or tensor.dtype != spec.torch_dtype:
-            got = f"{tensor.dtype} {tuple(tensor.shape)}"
-            return f"parameter '{spec.name}' is {got}; expected {spec.torch_dtype} {spec.shape}"
-        bad = int((~torch.isfinite(tensor)).sum())
-        if bad:
-            return (
-                f"parameter '{spec.name}' has {bad} of {spec.size} values that are NaN or infinite; "
-                "try a lower learning rate"
-            )
-    if len(delta) != len(specs):
-        return f"unexpected parameters {sorted(set(delta) - {spec.name for spec in specs})}"
+    reason = misfit(delta, specs)
+    if reason:
+        return f"{reason}; try a lower learning rate" if "NaN" in reason else reason
     for name, low, high in (("rows", 1, enrolled), ("steps", 1, 2**31), ("executions", 0, 2**53)):
         value = report.get(name)
         if type(value) is not int or not low <= value <= high:

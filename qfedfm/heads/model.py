@@ -48,7 +48,9 @@ class Model:
 
     def with_precision(self, precision: Precision) -> "Model":
         """Return the same model with parameters of another floating-point type."""
-        return replace(self, specs=tuple(replace(spec, dtype=precision) for spec in self.specs))
+        specs = tuple(replace(spec, dtype=precision) for spec in self.specs)
+        grown = TORCH_DTYPES[precision].itemsize / self.dtype.itemsize
+        return replace(self, specs=specs, row_bytes=round(self.row_bytes * grown))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -88,7 +88,7 @@ def federation(
 
     rule = AngularMean() if aggregator is None else aggregator
     server = Server(channel(), specs, rule, sizes, per_round or len(sizes), seed, model.init(seed))
-    cohort = Cohort(model, table, labels, rows, training, channel(), seed, states={}, intervene=intervene)
+    cohort = Cohort(model, table, labels, rows, training, channel(), seed, intervene=intervene)
     return server, LocalEngine(cohort)
 
 
@@ -120,7 +120,7 @@ def forge(
     report: bytes are written as they are, everything else as JSON. base_hash: of the server's model unless given.
     """
     channel = engine.cohort.channel
-    body = channel.encode(delta, stream(0))
+    body, _ = channel.encode(delta, {}, stream(0))
     header = Header(
         run=channel.run,
         round=server.round + 1,

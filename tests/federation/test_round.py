@@ -156,9 +156,7 @@ def test_clients_per_round_worked_by_hand(per_round: float | None, enrolled: int
 
 @pytest.mark.parametrize("per_round", [0, -1, 1.5, 3.0, float("inf"), float("nan"), -0.5])
 def test_impossible_numbers_of_clients_are_refused(per_round: float) -> None:
-    with pytest.raises(
-        ConfigurationError, match="expected a number of clients such as 5, or a fraction"
-    ):
+    with pytest.raises(ConfigurationError, match="expected a number of clients such as 5, or a fraction"):
         Clients(per_round=per_round)
 
 
@@ -194,7 +192,7 @@ def test_optimiser_state_lives_on_only_where_it_should(keep: bool) -> None:
         optimizer.step()
         run_round(server, engine)
     assert_equal(server.params, {name: tensor.detach() for name, tensor in params.items()}, 1e-10)
-    assert set(engine.cohort.states) == ({"anna"} if keep else set())
+    assert set(engine.cohort.memory) == ({"anna"} if keep else set())
 
 
 def test_the_rules_state_and_info_are_carried_from_round_to_round() -> None:
@@ -233,8 +231,8 @@ def test_a_failed_round_can_be_repeated_as_if_it_had_not_been(training: Training
     outcomes += [run_round(server, engine) for _ in range(3)]
     assert outcomes == expected
     assert snapshot(server) == snapshot(clean)
-    assert {c: params_hash(s) for c, s in engine.cohort.states.items()} == {
-        c: params_hash(s) for c, s in clean_engine.cohort.states.items()
+    assert {c: params_hash(s) for c, s in engine.cohort.memory.items()} == {
+        c: params_hash(s) for c, s in clean_engine.cohort.memory.items()
     }
 
 
