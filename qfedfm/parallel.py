@@ -1,8 +1,8 @@
 """Independent pieces of torch work side by side, one thread each.
 
 Threads within one torch operation wait for one another at its end; on cores that others use as well this can cost most
-of the time (embedding: 33 texts a second against 165). Where work falls into independent pieces, each gets a thread, and
-results do not depend on the number of threads.
+of the time (embedding: 33 texts a second against 165). Where work falls into independent pieces, each gets a thread,
+and results do not depend on the number of threads.
 """
 
 from collections.abc import Callable, Iterable, Iterator
