@@ -4,8 +4,8 @@ Slots whose trees differ only in their leaves are evaluated together: one gather
 operation for each node, however many slots there are. Everything is differentiable through inputs and weights.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -26,42 +26,69 @@ Sizes = tuple[tuple[str, int], ...]
 class _Group(NamedTuple):
     """Slots of one structure: the tree with numbered leaves, and for each number the leaf's op and one value a slot.
 
-    The values are positions in the table of that op, or the constants themselves.
+    The values are positions in the table of that op (None: the whole table as it is), or the constants themselves.
     """
 
     tree: Any
-    leaves: tuple[tuple[str, Tensor], ...]
+    leaves: tuple[tuple[str, Tensor | None], ...]
+
+
+class Angles:
+    """The values of `slots`, with all that does not depend on the values of inputs and weights done beforehand.
+
+    slots: at least one, none constant. inputs, weights: names and sizes of all arrays that a call gets, in its order.
+    """
+
+    def __init__(self, slots: Sequence[Expr], inputs: Sizes, weights: Sizes) -> None:
+        self._groups, self._order = _plan(slots, inputs, weights)
+        self._names = {
+            op: [name for name, _ in sizes]
+            for op, sizes in (("input", inputs), ("weight", weights))
+            if any(op == leaf for group in self._groups for leaf, _ in group.leaves)
+        }
+
+    def __call__(self, inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
+        """Return the angles in radians: (clients, slots, rows), with 1 for rows if no slot uses an input.
+
+        inputs: name to (clients, rows, *shape). weights: name to (clients, *shape). A weight that no slot uses is still
+        part of the graph, with a gradient of exactly zero, if another one is used.
+        """
+        tables = {}
+        for op, names in self._names.items():
+            if op == "input":
+                flat = [inputs[name].reshape(*inputs[name].shape[:2], -1) for name in names]
+                tables[op] = (torch.cat(flat, dim=2) if len(flat) > 1 else flat[0]).transpose(1, 2)
+            else:
+                flat = [weights[name].reshape(weights[name].shape[0], -1, 1) for name in names]
+                tables[op] = torch.cat(flat, dim=1) if len(flat) > 1 else flat[0]
+        like = next(iter(tables.values()))
+        parts = []
+        for group in self._groups:
+            leaves = [_leaf(op, values, tables, like) for op, values in group.leaves]
+            parts.append(_value(group.tree, leaves))
+        if len(parts) == 1:
+            return parts[0]
+        widest = max(part.shape[-1] for part in parts)
+        angles = torch.cat([part.expand(-1, -1, widest) for part in parts], dim=1)
+        assert self._order is not None
+        return angles.index_select(1, self._order.to(angles.device))
 
 
 def evaluate(slots: Sequence[Expr], inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor:
-    """Return the angles of `slots` in radians: (clients, len(slots), rows), with 1 for rows if no slot uses an input.
+    """Return `Angles(slots, ...)(inputs, weights)`."""
+    sizes = (
+        tuple((name, math.prod(tensor.shape[lead:])) for name, tensor in tensors.items())
+        for tensors, lead in ((inputs, 2), (weights, 1))
+    )
+    return Angles(slots, *sizes)(inputs, weights)
 
-    slots: at least one, none constant. inputs: name to (clients, rows, *shape). weights: name to (clients, *shape). A
-    weight that no slot uses is still part of the graph, with a gradient of exactly zero, if another one is used.
-    """
-    flat = {
-        "input": {name: tensor.reshape(*tensor.shape[:2], -1) for name, tensor in inputs.items()},
-        "weight": {name: tensor.reshape(tensor.shape[0], -1) for name, tensor in weights.items()},
-    }
-    sizes = (tuple((name, tensor.shape[-1]) for name, tensor in flat[op].items()) for op in ("input", "weight"))
-    groups, order = _plan(tuple(slots), *sizes)
-    used = {op for group in groups for op, _ in group.leaves}
-    tables = {op: torch.cat(list(flat[op].values()), dim=-1) for op in used - {"const"}}
-    if "input" in tables:
-        tables["input"] = tables["input"].transpose(1, 2)
-    if "weight" in tables:
-        tables["weight"] = tables["weight"].unsqueeze(-1)
-    like = next(iter(tables.values()))
-    parts = []
-    for group in groups:
-        leaves = [
-            values.to(like).unsqueeze(-1) if op == "const" else tables[op].index_select(1, values.to(like.device))
-            for op, values in group.leaves
-        ]
-        parts.append(_value(group.tree, leaves))
-    widest = max(part.shape[-1] for part in parts)
-    angles = torch.cat([part.expand(-1, -1, widest) for part in parts], dim=1) if len(parts) > 1 else parts[0]
-    return angles if order is None else angles.index_select(1, order.to(angles.device))
+
+def _leaf(op: str, values: Tensor | None, tables: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    if values is None:
+        return tables[op]
+    if op == "const":
+        return values.to(like).unsqueeze(-1)
+    return tables[op].index_select(1, values.to(like.device))
 
 
 def _value(tree: Any, leaves: Sequence[Tensor]) -> Tensor:
@@ -71,22 +98,24 @@ def _value(tree: Any, leaves: Sequence[Tensor]) -> Tensor:
     return _FUNCTIONS[op](*(_value(arg, leaves) for arg in args))
 
 
-@lru_cache(maxsize=256)
-def _plan(slots: tuple[Expr, ...], inputs: Sizes, weights: Sizes) -> tuple[tuple[_Group, ...], Tensor | None]:
+def _plan(slots: Sequence[Expr], inputs: Sizes, weights: Sizes) -> tuple[tuple[_Group, ...], Tensor | None]:
     """Return `slots` in groups of one structure, and what brings them back in order (None if nothing need be done)."""
     starts = {"input": _starts(inputs), "weight": _starts(weights)}
+    totals = {"input": sum(size for _, size in inputs), "weight": sum(size for _, size in weights)}
     members: dict[Any, list[int]] = {}
     for number, slot in enumerate(slots):
         members.setdefault(_structure(slot), []).append(number)
     groups = []
     for (tree, ops), numbers in members.items():
         columns = zip(*(slots[number].leaves() for number in numbers), strict=True)
-        leaves = []
+        leaves: list[tuple[str, Tensor | None]] = []
         for op, column in zip(ops, columns, strict=True):
+            values: Tensor | None
             if op == "const":
                 values = torch.tensor([leaf.args[0] for leaf in column], dtype=torch.float64)
             else:
-                values = torch.tensor([starts[op][leaf.args[0]] + leaf.args[1] for leaf in column])
+                places = [starts[op][leaf.args[0]] + leaf.args[1] for leaf in column]
+                values = None if places == list(range(totals[op])) else torch.tensor(places)
             leaves.append((op, values))
         groups.append(_Group(tree, tuple(leaves)))
     order = torch.tensor([number for numbers in members.values() for number in numbers]).argsort()

@@ -47,6 +47,10 @@ class Program:
     inputs: tuple[tuple[str, tuple[int, ...]], ...]
     weights: Specs
 
+    def __hash__(self) -> int:
+        # programs are keys of caches that are asked at every call; the default hash walks through all gates each time
+        return hash(self.hash)
+
     @cached_property
     def hash(self) -> str:
         """The sha256 of the canonical JSON, in hex: equal programs have equal hashes."""

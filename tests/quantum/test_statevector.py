@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pennylane as qml
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from reference import amplitudes, arguments, expectations, observables, programs, strongly_entangling
 
 from qfedfm.errors import CircuitError
+from qfedfm.quantum import evolution, statevector
 from qfedfm.quantum.expr import Expr
 from qfedfm.quantum.program import Gate, assemble, pauli_z, z_on_every_wire
 from qfedfm.quantum.statevector import simulate, state_bytes, states
@@ -171,19 +173,116 @@ def test_too_many_qubits_and_too_much_memory_are_refused_before_allocation():
     with pytest.raises(CircuitError, match="at most 20 qubits; this circuit has 21"):
         simulate(large, {}, {}, [pauli_z(0)])
     wide = assemble(20, [Gate("ry", (0,), (0,))], [W], {}, {"w": (1,)})
-    with pytest.raises(CircuitError, match="1000 clients with 1 rows on 20 qubits need up to 32000 MiB"):
-        simulate(wide, {}, {"w": torch.zeros(1000, 1)}, [pauli_z(0)])
+    with pytest.raises(CircuitError, match=r"1000 clients with 1 rows on 20 qubits need up to 64... MiB"):
+        states(wide, {}, {"w": torch.zeros(1000, 1)})
+    with pytest.raises(CircuitError, match=r"one row of one client on 20 qubits need up to .* budget is 50 MiB"):
+        simulate(wide, {}, {"w": torch.zeros(1000, 1)}, [pauli_z(0)], budget=50 * 2**20)
 
 
-def test_state_bytes_bound_what_autograd_keeps():
-    inputs, weights = {"x": torch.zeros(7, 64, 2)}, {"w": torch.zeros(7, 3, requires_grad=True)}
-    measured = (pauli_z(1), ((1.0, ((0, "X"),)),))
-    kept = {}
+def peak(call):
+    """Return the most bytes that tensors made in `call` took at one time."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
-    def remember(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        simulate(BOTH, inputs, weights, measured)
-    assert 0 < sum(kept.values()) <= state_bytes(BOTH, measured, 7, 64, torch.float32, gradient=True)
+@pytest.mark.parametrize(("n", "clients", "rows", "budget"), [(9, 7, 64, 2**32), (9, 40, 64, 2**32), (9, 2, 64, 2**24)])
+def test_state_bytes_bound_the_memory_of_values_and_gradient(n, clients, rows, budget):
+    program = strongly_entangling(n, 2)
+    measured = tuple(((1.0, ((wire, axis),)),) for wire in range(n) for axis in "ZX")
+    x, w = torch.rand(clients, rows, n), torch.rand(clients, 2, n, 3, requires_grad=True)
+    bound = state_bytes(program, measured, clients, rows, torch.float32, gradient=True, budget=budget)
+    simulate(program, {"x": x[:1, :1]}, {"w": w[:1]}, measured)  # the tables of the circuit stay for later calls
+    needed = peak(lambda: simulate(program, {"x": x}, {"w": w}, measured, budget).sum().backward())
+    assert bound / 5 < needed <= bound <= budget
+
+
+@given(st.data(), st.integers(1, 4), st.integers(1, 5), st.integers(0, 999))
+@settings(max_examples=30)
+def test_results_do_not_depend_on_chunks(data, clients, rows, seed):
+    program = data.draw(programs(max_wires=4))
+    measured = data.draw(observables(program.n_wires))
+    inputs, weights = arguments(clients, rows, seed, torch.float64)
+    some, width = data.draw(st.integers(1, clients)), data.draw(st.integers(1, rows))
+    results = []
+    for chunk in (clients, rows), (some, width):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(statevector, "_fitting", lambda *_, chunk=chunk: chunk)
+            values = simulate(program, inputs, weights, measured)
+            with torch.no_grad():
+                torch.testing.assert_close(simulate(program, inputs, weights, measured), values, atol=1e-12, rtol=0)
+            results.append([values, *gradients(values.square(), 1.0, [*inputs.values(), *weights.values()])])
+    for whole, pieces in zip(*results, strict=True):
+        torch.testing.assert_close(pieces, whole, atol=1e-11, rtol=0)
+
+
+@given(st.data(), st.integers(0, 999))
+@settings(max_examples=30)
+def test_many_rows_go_through_a_unitary_with_equal_results(data, seed):
+    program = data.draw(programs(max_wires=3))
+    measured = data.draw(observables(program.n_wires))
+    inputs, weights = arguments(2, 17, seed, torch.float64)
+    results = []
+    for many in (2, 1000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(evolution, "MANY_ROWS", many)
+            values = simulate(program, inputs, weights, measured)
+            results.append([values, *gradients(values.square(), 1.0, [*inputs.values(), *weights.values()])])
+    for unitary, rowwise in zip(*results, strict=True):
+        torch.testing.assert_close(unitary, rowwise, atol=1e-11, rtol=0)
+
+
+@given(st.data(), st.integers(0, 999))
+@settings(max_examples=15)
+def test_the_written_gradient_equals_that_of_autograd_and_so_do_second_derivatives(data, seed):
+    program = data.draw(programs(max_wires=4))
+    measured = data.draw(observables(program.n_wires))
+    inputs, weights = arguments(2, 3, seed, torch.float64)
+    tensors = [*inputs.values(), *weights.values()]
+    cotangent = torch.randn(2, 3, len(measured), dtype=torch.float64)
+
+    def first(*tensors):
+        given = dict(zip(inputs, tensors, strict=False)), dict(zip(weights, tensors[len(inputs) :], strict=True))
+        return (simulate(program, *given, measured) * cotangent).sum() + 0 * sum(tensor.sum() for tensor in tensors)
+
+    plain = torch.func.grad(first, argnums=tuple(range(len(tensors))))
+    written = torch.autograd.grad(first(*tensors), tensors, create_graph=True)
+    for ours, theirs in zip(gradients(first(*tensors), 1.0, tensors), plain(*tensors), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=0)
+    second = gradients(sum(part.square().sum() for part in written), 1.0, tensors)
+    truth = torch.func.grad(
+        lambda *given: sum(part.square().sum() for part in plain(*given)), argnums=tuple(range(len(tensors)))
+    )
+    for ours, theirs in zip(second, truth(*tensors), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
+
+
+def test_vmap_over_weights():
+    x, w = torch.rand(1, 4, 2, dtype=torch.float64), torch.rand(5, 1, 3, dtype=torch.float64)
+    measured = [pauli_z(0), pauli_z(1)]
+    mapped = torch.func.vmap(lambda w: simulate(BOTH, {"x": x}, {"w": w}, measured))(w)
+    for one, values in zip(w, mapped, strict=True):
+        torch.testing.assert_close(simulate(BOTH, {"x": x}, {"w": one}, measured), values, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 4, 7])
+def test_long_runs_of_rotations_on_one_wire(turns):
+    names = ["rx", "rz", "ry"]
+    gates = [Gate("h", (0,)), Gate("cx", (0, 1))] + [Gate(names[i % 3], (0,), (i,)) for i in range(turns)]
+    program = assemble(2, gates, [Expr("weight", ("w", i)) for i in range(turns)], {}, {"w": (turns,)})
+    w = torch.randn(3, turns, dtype=torch.float64, requires_grad=True)
+    measured = [pauli_z(0), ((1.0, ((0, "Y"), (1, "X"))),)]
+    values, truth = simulate(program, {}, {"w": w}, measured), expectations(program, {}, {"w": w}, measured)
+    torch.testing.assert_close(values, truth, atol=1e-12, rtol=0)
+    pairs = zip(gradients(values, 1.0, [w]), gradients(truth, 1.0, [w]), strict=True)
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+
+
+def test_inputs_are_told_apart_by_name_and_not_by_order():
+    slots = [Expr("input", ("a", 0)), Expr("input", ("b", 0))]
+    program = assemble(2, [Gate("rx", (0,), (0,)), Gate("rx", (1,), (1,))], slots, {"a": (), "b": ()}, {})
+    a, b = torch.tensor([[0.3]]), torch.tensor([[1.1]])
+    values = simulate(program, {"b": b, "a": a}, {}, z_on_every_wire(2))
+    torch.testing.assert_close(values[0, 0], torch.stack([a, b]).flatten().cos())
