@@ -1,8 +1,9 @@
 """Kinds: the one place where names become objects, and declared objects become TOML tables again.
 
-A table with a `kind` stands for an object: a built-in one from `KINDS`, or any dataclass given as "module:Name". A
-table without one is of the class that its field is declared with, or else of the default's class. TOML has no word for
-"no value": None is left out where it is the default, and written as the string "none" where it is not.
+A table with a `kind` stands for an object: a built-in one from `KINDS`, or any dataclass given as "module:Name", whose
+module is looked for where Python looks (the command line adds the working directory). A table without one is of the
+class that its field is declared with, or else of the default's class. TOML has no word for "no value": None is left out
+where it is the default, and written as the string "none" where it is not.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import tomlkit
 import tomlkit.exceptions
 
 from .errors import ConfigurationError, nearest
+from .quantum.program import Circuit
 
 KINDS: dict[str, str] = {
     "Sentiment": "qfedfm.data:Sentiment",
@@ -30,6 +32,8 @@ KINDS: dict[str, str] = {
     "Linear": "qfedfm.heads:Linear",
     "Mlp": "qfedfm.heads:Mlp",
     "Variational": "qfedfm.heads:Variational",
+    "Kernel": "qfedfm.heads:Kernel",
+    "Rbf": "qfedfm.heads:Rbf",
     "Adam": "qfedfm.training:Adam",
     "Sgd": "qfedfm.training:Sgd",
     "Dense": "qfedfm.codecs:Dense",
@@ -54,7 +58,8 @@ def resolve(kind: str) -> type:
     try:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"kind '{kind}' cannot be imported: {error}") from None
+        where = f": run from the folder that holds {module}.py" if isinstance(error, ModuleNotFoundError) else ""
+        raise ConfigurationError(f"kind '{kind}' cannot be imported: {error}{where}") from None
     if not is_dataclass(found) or not isinstance(found, type):
         raise ConfigurationError(f"kind '{kind}' is not a dataclass: declare it with @qfedfm.declaration.declared")
     return found
@@ -66,6 +71,11 @@ def kind_of(piece: Any) -> str:
     Raises `ConfigurationError` for an object that the kind would not lead back to.
     """
     cls = type(piece)
+    if cls.__module__ == "__main__":
+        raise ConfigurationError(
+            f"{cls.__qualname__} is defined in a notebook or script, where a saved run could not find it again: move "
+            f"it into a file of its own, such as pieces.py, and write  from pieces import {cls.__qualname__}"
+        )
     for kind in (cls.__name__, f"{cls.__module__}:{cls.__qualname__}"):
         try:
             if resolve(kind) is cls:
@@ -186,7 +196,11 @@ def _takes_none(hint: Any) -> bool:
 
 
 def _is_path(hint: Any, path: Path) -> bool:
-    """Whether a string in a field of this type is a path; where names are allowed too, if it exists or looks it."""
-    if hint is Path or (Path in get_args(hint) and str not in get_args(hint)):
-        return True
-    return Path in get_args(hint) and (path.suffix in (".qasm", ".json") or path.exists())
+    """Whether a string in a field of this type is a path.
+
+    Where names are allowed too, a circuit's ending decides, and a model is a path if something lies there.
+    """
+    kinds = get_args(hint) or (hint,)
+    if Path not in kinds or str not in kinds:
+        return Path in kinds
+    return path.suffix in (".qasm", ".json") if Circuit in kinds else path.exists()

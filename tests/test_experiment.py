@@ -1,6 +1,7 @@
 """Experiments as declarations: TOML and back, mistakes, settings, saved files, identity."""
 
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from tiny import arrays
 from tiny import experiment as tiny_experiment
 
-from qfedfm import Experiment
+from qfedfm import Experiment, run
 from qfedfm.aggregation import AngularMean, Mean
 from qfedfm.backbones import HuggingFace, Identity, MiniLM
 from qfedfm.codecs import Dense
@@ -21,7 +22,7 @@ from qfedfm.declaration import declared
 from qfedfm.demo import experiment as demonstration
 from qfedfm.errors import CircuitError, ConfigurationError, DataError
 from qfedfm.federation import Clients, Training
-from qfedfm.heads import Head, Linear, Mlp, Model, Variational
+from qfedfm.heads import Head, Kernel, Linear, Mlp, Model, Rbf, Variational
 from qfedfm.kinds import KINDS, resolve
 from qfedfm.qkd import PresharedKeys
 from qfedfm.quantum.library import load
@@ -40,10 +41,20 @@ kind = "Adam"
 learning_rate = 0.1
 """
 
+KERNELS = st.builds(
+    Kernel,
+    circuit=st.sampled_from(["iqp", "angle_ring", Path("own/circuit.qasm")]),
+    sizes=st.none() | st.dictionaries(st.sampled_from(["n", "layers"]), st.integers(1, 1000)),
+    landmarks=st.integers(1, 1000) | st.just(((0.0, 0.5), (1.0, -1.0))),
+    projected=st.booleans(),
+    gamma=st.floats(1e-6, 10),
+    seed=st.integers(-(2**62), 2**62),
+)
 names = st.text("abc xyzÄ'\"\\#\n", min_size=1)
 rates = st.floats(1e-6, 10)
 parts = st.dictionaries(st.sampled_from(["projection", "core", "readout"]), rates)
 whole = st.integers(1, 1000)
+shared = {"per_round": st.none() | whole | st.floats(0.01, 0.99), "min_rows": whole}
 PIECES = {
     "data": st.one_of(
         st.builds(
@@ -59,6 +70,7 @@ PIECES = {
             label=names,
             client=st.none() | names,
             group=st.none() | names,
+            separator=st.sampled_from(",;\t|"),
         ),
         st.builds(ArrayFile, path=st.just(Path("arrays.safetensors"))),
     ),
@@ -76,15 +88,17 @@ PIECES = {
             sizes=st.none() | st.dictionaries(st.sampled_from(["n", "layers"]), whole),
             input_scale=st.none() | rates,
         ),
+        KERNELS,
+        st.builds(Rbf, of=KERNELS, gamma=st.none() | rates),
     ),
-    "clients": st.builds(
-        Clients,
-        count=st.none() | whole,
-        partition=st.one_of(
-            st.builds(Natural), st.builds(NaturalSplit), st.builds(IID), st.builds(Dirichlet, alpha=rates)
+    "clients": st.one_of(
+        st.builds(Clients, partition=st.builds(Natural), **shared),
+        st.builds(
+            Clients,
+            count=whole,
+            partition=st.builds(NaturalSplit) | st.builds(IID) | st.builds(Dirichlet, alpha=rates),
+            **shared,
         ),
-        per_round=st.none() | whole | st.floats(0.01, 0.99),
-        min_rows=whole,
     ),
     "training": st.builds(
         Training,
@@ -403,10 +417,104 @@ def test_identity_tells_experiments_apart():
     assert len(base.identity) == 64
 
 
-def test_check_reads_the_circuit():
-    with pytest.raises(CircuitError, match="'no_such_circuit' is not in the library"):
-        Experiment(head=Variational("no_such_circuit")).check()
+@declared
+class WrongShape:
+    """A user's head whose model gives one output too many."""
+
+    def bind(self, n_features: int, n_outputs: int) -> Model:
+        return Linear().bind(n_features, n_outputs + 1)
+
+
+CHECKED = [
+    ({"head": Variational("no_such_circuit")}, CircuitError, "'no_such_circuit' is not in the library"),
+    ({"head": Variational("angle_ring", {"n": 25})}, CircuitError, "at most 20 qubits; this circuit has 25"),
+    ({"head": WrongShape()}, ConfigurationError, r"its model maps \(1, 1, 384\) to \(1, 1, 3\) for 2 classes"),
+    ({"data": Csv(Path("no/such.csv"), "t", "l")}, DataError, r"no/such.csv cannot be read"),
+    ({"data": ArrayFile(Path("no/such"))}, DataError, r"no/such cannot be read"),
+    ({"data": Csv(EXAMPLES / "clinics.csv", "puls", "outcome")}, ConfigurationError, "has no column 'puls'"),
+    (
+        {"data": Csv(EXAMPLES / "clinics.csv", "clinic", "outcome"), "backbone": Identity()},
+        ConfigurationError,
+        "passes numbers on and the data are texts",
+    ),
+    ({"backbone": Identity()}, ConfigurationError, "passes numbers on and the data are texts"),
+    ({"data": arrays()}, ConfigurationError, "reads texts and the data are numbers"),
+    (
+        {"data": Csv(EXAMPLES / "clinics.csv", ("systolic", "glucose"), "outcome")},
+        ConfigurationError,
+        "reads texts and the data are numbers",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "error", "message"), CHECKED)
+def test_check_finds_what_would_stop_a_run(change, error, message):
+    with pytest.raises(error, match=message):
+        Experiment(**change).check()
+
+
+@declared
+class ThreeFeatures:
+    """A user's head for data of one width only."""
+
+    def bind(self, n_features: int, n_outputs: int) -> Model:
+        assert (n_features, n_outputs) == (3, 2)
+        return Linear().bind(n_features, n_outputs)
+
+
+def test_check_accepts_the_default_and_says_nothing(tmp_path):
     Experiment().check()
+    Experiment.load(tiny_experiment(head=ThreeFeatures()).save(tmp_path)).check()
+    tiny_experiment(head=ThreeFeatures()).check()
+    vitals = ("resting_pulse", "systolic", "glucose")
+    tiny_experiment(head=ThreeFeatures(), data=Csv(EXAMPLES / "clinics.csv", vitals, "outcome")).check()
+    tiny_experiment().check()
+    tiny_experiment(precision="float64", head=Variational("angle_ring", {"n": 2})).check()
+
+
+def test_the_plain_default_has_one_client_for_each_domain(tmp_path):
+    assert Experiment().clients == Clients(partition=Natural())
+    shops = ["north", "south"] * 45
+    data = arrays(clients=shops)
+    result = run(Experiment(data=data, backbone=Identity(), head=Linear(), rounds=1), tmp_path / "run", progress=False)
+    assert result.rounds[-1]["clients"] == ["north", "south"]
+
+
+@pytest.mark.parametrize(
+    ("clients", "message"),
+    [
+        ({"partition": IID()}, r"Clients.count: IID\(\) needs the number of clients, as in count=10"),
+        ({"partition": Dirichlet(alpha=1)}, r"Clients.count: Dirichlet\(alpha=1.0\) needs the number"),
+        ({"partition": NaturalSplit()}, r"Clients.count: NaturalSplit\(\) needs the number"),
+        (
+            {"count": 4},
+            r"Clients.count: Natural\(\) finds the clients in the data; got count=4: leave it out",
+        ),
+    ],
+)
+def test_a_partition_and_its_number_of_clients_are_checked_when_declared(clients, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Clients(**clients)
+
+
+def test_a_class_of_the_main_module_is_refused_before_a_run_with_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(OwnHead, "__module__", "__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "OwnHead", OwnHead, raising=False)
+    experiment = tiny_experiment(head=OwnHead())
+    for action in (experiment.check, lambda: experiment.save(tmp_path)):
+        with pytest.raises(ConfigurationError, match=r"move it into a file .* write {2}from pieces import OwnHead"):
+            action()
+
+
+def test_a_module_that_is_not_found_says_where_to_run():
+    (line,) = mistakes('[head]\nkind = "my_own_heads:Mine"')
+    assert line.endswith("No module named 'my_own_heads': run from the folder that holds my_own_heads.py")
+
+
+def test_a_folder_named_like_a_circuit_does_not_shadow_it(tmp_path):
+    (tmp_path / "angle_ring").mkdir()
+    (tmp_path / "e.toml").write_text('[head]\ncircuit = "angle_ring"\nsizes = { n = 3 }')
+    assert Experiment.load(tmp_path / "e.toml").head == Variational("angle_ring", {"n": 3})
 
 
 def test_the_first_example_is_the_demonstration():

@@ -1,9 +1,11 @@
 """Heads: small trainable models on top of a backbone's features."""
 
+from .kernel import Kernel
 from .linear import Linear
 from .mlp import Mlp
 from .model import Head, Model
+from .rbf import Rbf
 from .twin import matched_classical
 from .variational import Variational
 
-__all__ = ["Head", "Linear", "Mlp", "Model", "Variational", "matched_classical"]
+__all__ = ["Head", "Kernel", "Linear", "Mlp", "Model", "Rbf", "Variational", "matched_classical"]

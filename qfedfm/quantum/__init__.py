@@ -1,8 +1,11 @@
 """Circuits as programs, and their exact simulation for many clients at once."""
 
 from .drawing import describe, draw, draw_text
+from .fisher import quantum_fisher
 from .library import load, names
 from .lightcone import dead_weights
+from .measure import probabilities, purity, reduced_density, samples
+from .overlaps import client_fidelities, fidelity, fidelity_kernel
 from .pennylane import lower
 from .program import Circuit, Gate, Observable, Program, assemble, pauli_z, z_on_every_wire
 from .qasm import read
@@ -14,15 +17,23 @@ __all__ = [
     "Observable",
     "Program",
     "assemble",
+    "client_fidelities",
     "dead_weights",
     "describe",
     "draw",
     "draw_text",
+    "fidelity",
+    "fidelity_kernel",
     "load",
     "lower",
     "names",
     "pauli_z",
+    "probabilities",
+    "purity",
+    "quantum_fisher",
     "read",
+    "reduced_density",
+    "samples",
     "simulate",
     "state_bytes",
     "states",
