@@ -22,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = _parser().parse_args(argv)
     command: Command = arguments.command
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # classes of the user's own are looked for in the working directory too
     try:
         command(arguments)
     except ConfigurationError as error:
@@ -103,11 +105,8 @@ def _arm(text: str) -> tuple[str, Path]:
 
 
 def _load(file: Path, settings: Sequence[str]) -> "Experiment":
-    """Return a file's experiment; classes of the user's own are looked for in the working directory too."""
     from .experiment import Experiment
 
-    if "" not in sys.path:
-        sys.path.insert(0, "")
     return Experiment.load(file, settings)
 
 

@@ -200,8 +200,8 @@ class Comparison:
 
 
 def compare(
-    experiment: Experiment,
-    arms: Mapping[str, Experiment] | None = None,
+    experiment: Experiment | str | Path,
+    arms: Mapping[str, Experiment | str | Path] | None = None,
     *,
     seeds: int = 10,
     rates: Sequence[float] | None = None,
@@ -213,16 +213,21 @@ def compare(
 ) -> Comparison:
     """Compare the first arm with all others and return verdicts, tables and plots; write a report.
 
-    arms: name to experiment, the subject first; None takes `twins(experiment)`. seeds: how many, from the experiment's
-    own on. rates: the learning rates that every arm tries, by default the optimiser's own and 0.3 and 3 times it; rates
-    set for single parts move in proportion. margin: the largest difference that would not matter, in units
-    of the metric. resume: keep the arms that a stopped comparison in `directory` had finished. Raises
-    `ConfigurationError` for arms that cannot be compared fairly, `RunError` where no learning rate trains an arm.
+    Any experiment may be the path of its TOML file. arms: name to experiment, the subject first; None takes
+    `twins(experiment)`. seeds: how many, from the experiment's own on. rates: the learning rates that every arm tries,
+    by default the optimiser's own and 0.3 and 3 times it; rates set for single parts move in proportion. margin: the
+    largest difference that would not matter, in units of the metric. resume: keep the arms that a stopped comparison in
+    `directory` had finished. Raises `ConfigurationError` for arms that cannot be compared fairly, `RunError` where no
+    learning rate trains an arm.
     """
-    chosen = dict(twins(experiment) if arms is None else arms)
+    experiment = Experiment.of(experiment)
+    own = {name: Experiment.of(arm) for name, arm in (arms or {}).items()}
+    chosen = dict(twins(experiment)) if arms is None else own
     lr = experiment.training.optimizer.lr
     grid = tuple(float(f"{lr * factor:.2g}") for factor in (0.3, 1, 3)) if rates is None else tuple(rates)
     _check(experiment, chosen, seeds, grid, margin, metric)
+    for arm in chosen.values():
+        arm.check()
     folder = choose(replace(experiment, name=f"{experiment.name}-compare"), directory, resume)
     facts = {
         "arms": [[name, arm.identity] for name, arm in chosen.items()],
@@ -234,7 +239,7 @@ def compare(
     if resume and folder.exists():
         record = _opened(folder, facts)
     else:
-        record = RunDirectory.create(folder, lambda new: _save(new, experiment, arms or {}), facts, environment())
+        record = RunDirectory.create(folder, lambda new: _save(new, experiment, own), facts, environment())
     with record.locked():
         record.event("start")
         done = _arms(record, chosen, range(experiment.seed, experiment.seed + seeds), grid, progress)
@@ -291,13 +296,13 @@ def _check(
     wrong = []
     if len(arms) < 2:
         wrong.append(f"compare needs a subject and at least one twin; got {len(arms)} arms")
-    if seeds < 1:
-        wrong.append(f"seeds: expected at least 1; got {seeds}")
-    if not rates or not all(0 < rate < inf for rate in rates):
+    if type(seeds) is not int or seeds < 1:
+        wrong.append(f"seeds: expected a whole number of at least 1; got {seeds!r}")
+    if not rates or not all(isinstance(rate, int | float) and 0 < rate < inf for rate in rates):
         wrong.append(f"rates: expected one or more positive learning rates; got {list(rates)}")
     if metric not in METRICS:
         wrong.append(f"metric: expected one of {', '.join(METRICS)}; got '{metric}'")
-    if not 0 < margin < inf:
+    if not isinstance(margin, int | float) or not 0 < margin < inf:
         wrong.append(f"margin: expected a positive difference that would not matter; got {margin}")
     wrong += unfair(experiment, arms)
     if wrong:

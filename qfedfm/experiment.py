@@ -6,7 +6,7 @@ cannot hold (a PennyLane function, arrays) is written beside the file by `Experi
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +14,20 @@ from typing import Annotated, Any
 
 import tomlkit
 import tomlkit.exceptions
+import torch
 from pydantic import Field
 
 from .aggregation import Aggregator, AngularMean
-from .backbones import Backbone, MiniLM
+from .backbones import Backbone, HuggingFace, Identity, MiniLM
 from .codecs import Codec, Dense
-from .data import ArrayFile, Arrays, Sentiment, Source
-from .declaration import declared
+from .data import ArrayFile, Arrays, Csv, Sentiment, Source
+from .declaration import Checkable, declared
 from .errors import ConfigurationError
 from .federation import Clients, Training
 from .heads import Head, Variational
 from .heads.model import Precision
 from .kinds import build, kind_of, override, to_table
+from .params import stack
 from .seal import Aead, Seal
 
 
@@ -102,6 +104,11 @@ class Experiment:
             raise ConfigurationError(f"{path} is not a UTF-8 text file") from None
         return cls.from_toml(text, settings, file.parent)
 
+    @classmethod
+    def of(cls, given: "Experiment | str | Path") -> "Experiment":
+        """Return an experiment as it is, or the one that a TOML file of this path declares."""
+        return given if isinstance(given, Experiment) else cls.load(given)
+
     def save(self, folder: Path) -> Path:
         """Write experiment.toml into `folder`, to be loaded from there wherever it is called from.
 
@@ -120,13 +127,58 @@ class Experiment:
         return file
 
     def check(self) -> None:
-        """Find out before any data is loaded whether the head can be bound: its circuit is read and lowered."""
-        self.head.bind(8, 2)
+        """Find out, before any data is loaded or embedded, what would stop a run.
+
+        Asks every piece that can tell (`Checkable`: is the file there, has it the columns?), whether backbone and data
+        fit, reads and lowers the circuit, and puts one row of zeros through the head. Raises the first mistake.
+        """
+        for piece in _pieces(self):
+            if isinstance(piece, Checkable):
+                piece.check()
+        texts = _gives_texts(self.data)
+        if texts and isinstance(self.backbone, Identity):
+            raise ConfigurationError(f"{self.backbone} passes numbers on and the data are texts: use MiniLM(), say")
+        if texts is False and isinstance(self.backbone, MiniLM | HuggingFace):
+            raise ConfigurationError(f"{self.backbone} reads texts and the data are numbers: use Identity() for those")
+        n_features, n_classes = _sizes(self.data)
+        model = self.head.bind(n_features, n_classes)
+        outputs = model.apply(stack([model.init(self.seed)]), torch.zeros(1, 1, n_features))
+        if outputs.shape != (1, 1, n_classes):
+            raise ConfigurationError(
+                f"{self.head!r:.100} should map (clients, rows, features) to (clients, rows, classes); its model maps "
+                f"{(1, 1, n_features)} to {tuple(outputs.shape)} for {n_classes} classes"
+            )
+        _ = self.identity
 
     @cached_property
     def identity(self) -> str:
         """A sha256, in hex, of all that this experiment declares: circuits and arrays by content, files by name."""
         return hashlib.sha256(json.dumps(content(self), sort_keys=True).encode()).hexdigest()
+
+
+def _pieces(piece: Any) -> Iterator[Any]:
+    """Yield every declared object inside `piece`."""
+    for value in (getattr(piece, field.name) for field in fields(piece)):
+        if is_dataclass(value):
+            yield value
+            yield from _pieces(value)
+
+
+def _gives_texts(data: Source) -> bool | None:
+    """Whether a source gives texts or numbers, where it is of a kind that says so beforehand."""
+    if isinstance(data, Csv):
+        return isinstance(data.text, str)
+    if isinstance(data, Arrays | ArrayFile):
+        return isinstance(data.load().items, tuple)
+    return True if isinstance(data, Sentiment) else None
+
+
+def _sizes(data: Source) -> tuple[int, int]:
+    """Return the numbers of features and classes; where they are not known beforehand, MiniLM's 384, and 2."""
+    if isinstance(data, Arrays | ArrayFile):
+        dataset = data.load()
+        return (384 if isinstance(dataset.items, tuple) else dataset.items.shape[1]), len(dataset.classes)
+    return (len(data.text) if isinstance(data, Csv) and isinstance(data.text, tuple) else 384), 2
 
 
 def _in_library(head: Variational) -> bool:

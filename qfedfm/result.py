@@ -2,7 +2,7 @@
 
 import html
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from . import plots
 from .backbones import Backbone
-from .data.dataset import Items
-from .errors import RunError
+from .data import as_items
+from .errors import ConfigurationError, RunError, nearest
 from .experiment import Experiment
 from .heads.model import Model
 from .ledger import Entry, Ledger
@@ -31,24 +32,33 @@ METRICS = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss
 
 @dataclass(frozen=True)
 class FittedModel:
-    """Backbone and trained head: from raw items to classes."""
+    """Backbone and trained head: from raw items to classes. n_features: what the head reads of each row."""
 
     backbone: Backbone
     model: Model
     params: Params
     classes: tuple[str, ...]
+    n_features: int
 
-    def predict_proba(self, items: Items | Sequence[str]) -> np.ndarray:
-        """Return each class's probability, (rows, classes) float64; items: texts, or features (rows, n_features)."""
-        given = items if isinstance(items, np.ndarray) else tuple(items)
-        if len(given) == 0:
+    def predict_proba(self, items: ArrayLike | Sequence[str]) -> np.ndarray:
+        """Return each class's probability, (rows, classes) float64.
+
+        items: texts, or numbers (rows, features), as arrays, lists or columns of a pandas table. Raises `DataError` for
+        anything else and `ConfigurationError` for rows that are not as wide as those trained on.
+        """
+        if isinstance(items, Sized) and len(items) == 0:
             return np.zeros((0, len(self.classes)))
-        table = torch.as_tensor(self.backbone.embed(given, progress=False), dtype=self.model.dtype)
+        embedded = self.backbone.embed(as_items(items), progress=False)
+        if embedded.shape[1] != self.n_features:
+            raise ConfigurationError(
+                f"the model was trained on {self.n_features} features a row; got {embedded.shape[1]}"
+            )
+        table = torch.as_tensor(embedded, dtype=self.model.dtype)
         with torch.no_grad():
             outputs = self.model.apply({name: p.unsqueeze(0) for name, p in self.params.items()}, table.unsqueeze(0))
         return np.asarray(torch.softmax(outputs[0].double(), dim=-1).numpy())
 
-    def predict(self, items: Items | Sequence[str]) -> list[str]:
+    def predict(self, items: ArrayLike | Sequence[str]) -> list[str]:
         """Return the most probable class of each item."""
         return [self.classes[i] for i in self.predict_proba(items).argmax(axis=1)]
 
@@ -97,7 +107,7 @@ class Result:
         classes = tuple(facts["classes"])
         model = self.experiment.head.bind(facts["features"], len(classes)).with_precision(self.experiment.precision)
         params = {spec.name: self.params[spec.name] for spec in model.specs}
-        return FittedModel(self.experiment.backbone, model, params, classes)
+        return FittedModel(self.experiment.backbone, model, params, classes, facts["features"])
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per round, round 0 being the untrained model; columns as in `METRICS` and clients, bytes."""
@@ -129,7 +139,8 @@ class Result:
         """Plot a metric of `METRICS` ("accuracy", "loss": on the test rows) against rounds; return the axes."""
         name = {"accuracy": "test_accuracy", "loss": "test_loss"}.get(metric, metric)
         if name not in METRICS:
-            raise ValueError(f"no metric '{metric}'; known are accuracy, loss, {', '.join(METRICS)}")
+            known = ("accuracy", "loss", *METRICS)
+            raise ConfigurationError(f"no metric '{metric}'{nearest(metric, known)}; known are {', '.join(known)}")
         frame = self.to_frame().assign(arm=self.experiment.name, seed=self.experiment.seed)
         return plots.learning_curves(frame, name, ax=ax)
 
@@ -171,13 +182,15 @@ def _report(result: Result, environment: dict[str, Any]) -> Report:
     import pandas as pd
 
     summary = pd.DataFrame(result.summary().items(), columns=["", "value"])
-    events = pd.DataFrame([{"quantity": name, "total": value} for name, value in result.ledger.totals().items()])
+    events = pd.DataFrame(
+        [{"quantity": name.replace("_", " "), "total": value} for name, value in result.ledger.totals().items()]
+    )
     accuracy = result.rounds[-1]["test"]["accuracy"]
     return Report(
         f"{result.experiment.name}, seed {result.experiment.seed}",
         (
             f"After {result.rounds[-1]['round']} rounds the global model classifies {100 * accuracy:.1f} % of the test "
-            "rows rightly. One seed has no interval and no twin stands beside it: use `qfedfm compare` before "
+            "rows rightly. One seed has no interval and no twin stands beside it: use qfedfm compare before "
             "claiming anything.",
         ),
         (

@@ -155,20 +155,21 @@ def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
 
 
 def run(
-    experiment: Experiment,
+    experiment: Experiment | str | Path,
     directory: str | Path | None = None,
     *,
     resume: bool = False,
     progress: bool = True,
     intervene: Intervention | None = None,
 ) -> Result:
-    """Run an experiment and return its result, remembered round by round in `directory`.
+    """Run an experiment, or the one in a TOML file, and return its result, remembered round by round in `directory`.
 
     directory: made anew and never overwritten; by default a new folder under runs/. resume: go on where the directory's
     last checkpoint stands (or start, if there is none), with the same outcome as an unbroken run; a finished run is
     loaded. intervene: see `Cohort`. Raises `ClientError` when a client fails; everything up to the round before is
     kept.
     """
+    experiment = Experiment.of(experiment)
     folder = choose(experiment, directory, resume)
     if resume and folder.exists():
         record = _opened(folder, experiment)
@@ -179,6 +180,7 @@ def run(
                 _resume(experiment, record, checkpoint, progress, intervene)
             return _finished(folder)
     refuse_existing(folder)
+    experiment.check()
     prepared = prepare(experiment, progress)
     facts = _facts(experiment, prepared)
     federation = federate(experiment, prepared, bind(experiment, prepared), run_id=facts["run"], intervene=intervene)

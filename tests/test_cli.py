@@ -155,7 +155,7 @@ def test_a_wrong_command_line_is_status_two(arguments, capsys):
         (["compare", "none.toml"], "cannot read the experiment file none.toml"),
         (["report", "none"], "none is not a run directory"),
         (["run", "experiment.toml", "--set", "rounds"], "--set 'rounds': expected section.key=value"),
-        (["compare", "experiment.toml", "--seeds", "0"], "seeds: expected at least 1"),
+        (["compare", "experiment.toml", "--seeds", "0"], "seeds: expected a whole number of at least 1"),
         (["compare", "experiment.toml", "--metric", "f1"], "metric: expected one of accuracy, loss"),
     ],
 )
@@ -212,4 +212,8 @@ def test_the_installed_command_works_without_a_display_and_finds_classes_beside_
     )
     assert done.returncode == 0, done.stderr
     assert "<svg" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    report = [script, "report", tmp_path / "out"]
+    assert subprocess.run(report, cwd=tmp_path, env=environment, capture_output=True).returncode == 0
+    elsewhere = subprocess.run(report, cwd="/", env=environment, capture_output=True, text=True)
+    assert "run from the folder that holds my_heads.py" in elsewhere.stderr
     assert 'kind = "my_heads:Mine"' in (tmp_path / "out" / "experiment.toml").read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 from dataclasses import FrozenInstanceError, field
 
+import numpy as np
 import pytest
 
 from qfedfm.declaration import declared
@@ -29,6 +30,8 @@ class Tray:
 
     cups: int
     brew: Brew = Brew()
+    price: float | None = None
+    sizes: dict[str, int | tuple[int, ...]] | None = None
 
 
 def refusal(*args: object, **fields: object) -> tuple[str, ...]:
@@ -100,3 +103,36 @@ def test_defaults_are_validated_and_not_shared() -> None:
 
     with pytest.raises(ConfigurationError, match=r"Wrong\.count"):
         Wrong()
+
+
+@declared
+class Bare:
+    """A declaration without fields."""
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: Brew(minutes=True), "Brew.minutes: input should be a valid integer; got True"),
+        (lambda: Brew("3"), "Brew.minutes: input should be a valid integer; got '3'"),
+        (lambda: Tray(1, price="2.5"), "Tray.price: input should be a valid number; got '2.5'"),
+        (lambda: Tray(1, Brew), "Tray.brew: got the class Brew; write Brew()"),
+        (lambda: Tray(cups=1, brew=Brew, price=True), "Tray.brew: got the class Brew; write Brew()"),
+        (lambda: Bare(size=1), "Bare has no field 'size'; it has none"),
+        (lambda: Tray(1.5), "Tray.cups: input should be a valid integer, got a number with a fractional part; got 1.5"),
+        (
+            lambda: Tray(1, sizes={"n": 2.5}),
+            "Tray.sizes.n: input should be a valid integer, got a number with a fractional part, or "
+            "input should be a valid tuple; got 2.5",
+        ),
+    ],
+)
+def test_what_pydantic_would_convert_overlook_or_tell_by_its_own_names(make, line):
+    with pytest.raises(ConfigurationError) as caught:
+        make()
+    assert caught.value.problems[0] == line
+
+
+def test_whole_numbers_of_numpy_are_numbers_and_numbers_may_be_whole():
+    assert Tray(np.int64(3)).cups == 3
+    assert Tray(3, price=2).price == 2.0

@@ -3,6 +3,7 @@
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -11,7 +12,7 @@ from tiny import arrays, experiment
 from qfedfm import Result, run
 from qfedfm.data import Natural, from_arrays
 from qfedfm.declaration import declared
-from qfedfm.errors import RunError
+from qfedfm.errors import ConfigurationError, DataError, RunError
 from qfedfm.federation import Clients
 from qfedfm.heads import Variational
 from qfedfm.result import METRICS
@@ -86,6 +87,22 @@ def test_predictions_of_arrays(result):
     assert result.model.predict(rows) == [("low", "high")[i] for i in odds.argmax(1)]
     assert result.model.predict(rows[:0]) == []
     assert result.model.predict_proba([]).shape == (0, 2)
+    assert result.model.predict(rows.tolist()) == result.model.predict(pd.DataFrame(rows)) == result.model.predict(rows)
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "message"),
+    [
+        (np.zeros((2, 4)), ConfigurationError, "trained on 3 features a row; got 4"),
+        (np.zeros(3), DataError, r"numbers \(rows, features\) or one text per row; got float64 \(3,\)"),
+        ([[1.0, 2.0, 3.0], [4.0]], DataError, "rows of equal length"),
+        ("a text", DataError, "one text per row"),
+        (["a text"], ConfigurationError, "the items are texts"),
+    ],
+)
+def test_what_the_model_cannot_predict_is_said(result, items, error, message):
+    with pytest.raises(error, match=message):
+        result.model.predict(items)
 
 
 def test_predictions_of_texts(tmp_path, monkeypatch):
@@ -158,5 +175,5 @@ def test_plots_are_drawn_on_the_given_axes(result, metric):
 
 
 def test_an_unknown_metric_is_named(result):
-    with pytest.raises(ValueError, match="no metric 'acuracy'; known are accuracy, loss"):
+    with pytest.raises(ConfigurationError, match=r"no metric 'acuracy' \(did you mean 'accuracy'\?\); known are"):
         result.plot("acuracy")

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from tiny import experiment
 
+from qfedfm.data import IID
 from qfedfm.experiment import Experiment
 from qfedfm.federation import Clients, Training
 from qfedfm.heads import Mlp, Variational
@@ -27,7 +28,7 @@ from qfedfm.training import Adam, Sgd
 
 ROUNDS_TO_RUN = 25
 KILLED = -signal.SIGKILL
-FORKED = Clients(count=4, per_round=3)
+FORKED = Clients(count=4, partition=IID(), per_round=3)
 QUANTUM = experiment(
     head=Variational("angle_ring", {"n": 2}),
     clients=FORKED,

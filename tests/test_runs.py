@@ -9,6 +9,7 @@ import torch
 from tiny import arrays, experiment
 
 from qfedfm import Result, run
+from qfedfm.backbones import MiniLM
 from qfedfm.data import IID, Arrays, Csv, Natural
 from qfedfm.errors import ClientError, ConfigurationError, RunError, UpdateError
 from qfedfm.experiment import Experiment
@@ -241,6 +242,20 @@ def test_clients_may_be_called_anything(tmp_path):
     quiet(setting, tmp_path / "run", resume=True)
     quiet(setting, tmp_path / "unbroken")
     assert_equal_runs(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_an_experiment_may_be_given_as_the_path_of_its_file(tmp_path):
+    file = experiment(rounds=1).save(tmp_path)
+    made = quiet(file, tmp_path / "by path")
+    assert made.experiment.identity == experiment(rounds=1).identity
+    assert run(str(file), made.directory, resume=True, progress=False).rounds == made.rounds
+
+
+def test_what_is_known_to_be_wrong_stops_a_run_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("qfedfm.runs.prepare", None)
+    with pytest.raises(ConfigurationError, match="reads texts and the data are numbers"):
+        quiet(experiment(backbone=MiniLM()), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_folder_is_found_where_none_is_named(tmp_path, monkeypatch):

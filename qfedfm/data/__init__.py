@@ -1,9 +1,10 @@
 """Data sets, their splits, and their partitions into clients."""
 
+from .arrays import ArrayFile, Arrays, as_items, from_arrays
 from .dataset import Dataset, Source, Split, split
 from .partition import IID, Assignment, Dirichlet, Natural, NaturalSplit, Partition, Plan, apportion, assign
 from .sentiment import Sentiment
-from .tables import ArrayFile, Arrays, Csv, from_arrays, from_csv
+from .tables import Csv, from_csv
 
 __all__ = [
     "IID",
@@ -21,6 +22,7 @@ __all__ = [
     "Source",
     "Split",
     "apportion",
+    "as_items",
     "assign",
     "from_arrays",
     "from_csv",

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from ..errors import ConfigurationError, DataError
 from ..seeds import stream
 
+RESERVED = "server"
+"""The server's own name among the nodes of a federation."""
+
 Items = tuple[str, ...] | NDArray[np.float32]
 Rows = NDArray[np.int64]
 
@@ -27,7 +30,8 @@ class Dataset:
     items: (rows,) texts, or (rows, features) float32. labels: (rows,) int64, indices into `classes`. groups: (rows,)
     int64; rows of one group are never parted by a split. domains: (rows,) strings, the natural client of each row.
 
-    Raises DataError for lengths that differ, NaN or infinite features, labels outside the classes, or a single class.
+    Raises DataError for lengths that differ, NaN or infinite features, labels outside the classes, a class named twice
+    or a single class, and a domain that cannot be a client's name.
     """
 
     name: str
@@ -46,6 +50,11 @@ class Dataset:
             _check_features(self.name, self.items)
         elif not all(isinstance(item, str) for item in self.items):
             raise DataError(f"{self.name}: features must be float32 (rows, features), or one text for each row")
+        for domain in np.unique(self.domains).tolist():
+            if reason := unfit_name(domain):
+                raise DataError(f"{self.name}, row {np.flatnonzero(self.domains == domain)[0]}: {reason}")
+        if twice := [name for number, name in enumerate(self.classes) if name in self.classes[:number]]:
+            raise DataError(f"{self.name}: each class needs a name of its own; '{twice[0]}' is named twice")
         if len(present := np.unique(self.labels)) < 2:
             raise DataError(
                 f"{self.name}: a task needs rows of at least two classes; got {len(present)} in {len(self)} rows"
@@ -126,6 +135,17 @@ def split(dataset: Dataset, seed: int, validation: float = 0.15, test: float = 0
             f"({len(dataset)} rows in {len(sizes)} groups): use other fractions, more rows or smaller groups"
         )
     return Split(*parts)
+
+
+def unfit_name(client: str) -> str:
+    """Return why a client cannot have this name, or an empty string: it travels in headers and stands in records."""
+    if client == RESERVED:
+        return f"a client is named '{RESERVED}', which is the server's own name: use another, such as '{RESERVED}-1'"
+    if client.isprintable() and client.strip():
+        return ""
+    better = " ".join("".join(c if c.isprintable() else " " for c in client).split())
+    instead = f"write {better!r}" if better else "give it a name"
+    return f"a client's name must be printable text without line breaks or special spaces; got {client!r}: {instead}"
 
 
 def _check_features(name: str, items: NDArray[np.float32]) -> None:

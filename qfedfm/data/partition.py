@@ -18,7 +18,7 @@ from pydantic import Field
 from ..declaration import declared
 from ..errors import ConfigurationError
 from ..seeds import stream
-from .dataset import Dataset, Rows, Split
+from .dataset import Dataset, Rows, Split, unfit_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,12 +38,17 @@ class Plan:
 
 @runtime_checkable
 class Partition(Protocol):
-    """A way to divide a data set; `draws` is how many plans may be drawn until every client has enough rows."""
+    """A way to divide a data set.
+
+    draws: how many plans may be drawn until every client has enough rows. counted: whether it has to be told how many
+    clients there are; otherwise the data says so.
+    """
 
     draws: ClassVar[int]
+    counted: ClassVar[bool]
 
     def plan(self, dataset: Dataset, count: int | None, generator: np.random.Generator) -> Plan:
-        """Return strata and shares for `count` clients (None: as many as the partition finds natural)."""
+        """Return strata and shares for `count` clients (None unless `counted`)."""
         ...
 
 
@@ -52,6 +57,7 @@ class Natural:
     """One client per domain, that is, per value of the data set's client column."""
 
     draws: ClassVar[int] = 1
+    counted: ClassVar[bool] = False
 
     def plan(self, dataset: Dataset, count: int | None, generator: np.random.Generator) -> Plan:  # noqa: ARG002  (nothing is random)
         """Return the domains as strata, each wholly its own client's."""
@@ -72,6 +78,7 @@ class NaturalSplit:
     """
 
     draws: ClassVar[int] = 1
+    counted: ClassVar[bool] = True
 
     def plan(self, dataset: Dataset, count: int | None, generator: np.random.Generator) -> Plan:  # noqa: ARG002  (nothing is random)
         """Return the domains as strata, each in equal shares for its own clients."""
@@ -95,6 +102,7 @@ class IID:
     """Every client an equal share of all rows, at random."""
 
     draws: ClassVar[int] = 1
+    counted: ClassVar[bool] = True
 
     def plan(self, dataset: Dataset, count: int | None, generator: np.random.Generator) -> Plan:  # noqa: ARG002  (nothing is random)
         """Return one stratum in equal shares."""
@@ -112,6 +120,7 @@ class Dirichlet:
 
     alpha: Annotated[float, Field(gt=0)]
     draws: ClassVar[int] = 10_000
+    counted: ClassVar[bool] = True
 
     def plan(self, dataset: Dataset, count: int | None, generator: np.random.Generator) -> Plan:
         """Return the classes as strata, with random shares."""
@@ -147,7 +156,7 @@ def assign(
 
     The rows of each part and stratum are shuffled and apportioned by the stratum's shares (largest remainder: every
     client gets its exact share rounded down or up). count: of clients; None where the partition knows. Raises
-    ConfigurationError if a client has fewer than `min_rows` training rows.
+    ConfigurationError if a client has fewer than `min_rows` training rows, or a name that cannot travel.
     """
     for draw in range(partition.draws):
         plan = partition.plan(dataset, count, stream(seed, "partition", "shares", draw))
@@ -157,6 +166,8 @@ def assign(
             break
     else:
         raise ConfigurationError(_too_small(plan.names, smallest, min_rows, partition, len(split.train)))
+    if unfit := [f"{partition}: {reason}" for name in plan.names if (reason := unfit_name(name))]:
+        raise ConfigurationError(unfit)
     owner = np.empty(len(dataset), dtype=np.int64)
     for part, rows in (("train", split.train), ("validation", split.validation), ("test", split.test)):
         for stratum, counts in enumerate(_dealt(plan, rows)):

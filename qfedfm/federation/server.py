@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ..aggregation import Aggregator, Context, Updates
-from ..data import IID, Partition
+from ..data import Natural, Partition
 from ..declaration import declared
 from ..errors import AggregationError, ClientError, ConfigurationError, KeySourceError, SealError, UpdateError
 from ..ledger import Entry
@@ -27,19 +27,26 @@ from .messages import SERVER, Channel, Report
 class Clients:
     """Who takes part.
 
-    count: number of clients (None where the partition knows it, as `Natural` does). partition: how rows are dealt to
-    them. per_round: how many train in a round: a whole number (5), a fraction of all (0.5), or None for all of them.
-    min_rows: training rows that each client is guaranteed.
+    count: number of clients, where the partition has to be told (None for `Natural`, which finds them in the data).
+    partition: how rows are dealt to them. per_round: how many train in a round: a whole number (5), a fraction of all
+    (0.5), or None for all of them. min_rows: training rows that each client is guaranteed.
     """
 
     count: int | None = None
-    partition: Partition = IID()
+    partition: Partition = Natural()
     per_round: int | float | None = None
     min_rows: int = 8
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
             raise ConfigurationError(f"Clients.count: expected at least 1; got {self.count}")
+        if self.partition.counted and self.count is None:
+            raise ConfigurationError(f"Clients.count: {self.partition} needs the number of clients, as in count=10")
+        if not self.partition.counted and self.count is not None:
+            raise ConfigurationError(
+                f"Clients.count: {self.partition} finds the clients in the data; got count={self.count}: leave it out, "
+                "or choose a partition that divides: NaturalSplit(), IID() or Dirichlet(alpha=0.5)"
+            )
         if self.min_rows < 1:
             raise ConfigurationError(f"Clients.min_rows: expected at least 1; got {self.min_rows}")
         most = 1 if isinstance(self.per_round, float) else math.inf

@@ -240,9 +240,14 @@ def from_json(data: Any) -> Expr:
 
 
 def symbols(op: Op, name: str, shape: Sequence[int]) -> Any:
-    """Return an object array of shape `shape` of leaves; a single leaf for the empty shape."""
+    """Return an object array of shape `shape` of leaves; a single leaf for the empty shape.
+
+    Raises `CircuitError` for a shape with a size that is not positive.
+    """
     if tuple(shape) == ():
         return Expr(op, (name, 0))
+    if min(shape) < 1:
+        raise CircuitError(f"'{name}' has the shape {tuple(shape)}; its sizes must be positive")
     array = np.empty(tuple(shape), dtype=object)
     for flat, index in enumerate(np.ndindex(*shape)):
         array[index] = Expr(op, (name, flat))
@@ -304,6 +309,8 @@ def _binary(op: str, a: Any, b: Any) -> Any:
         a, b = (arg if isinstance(arg, Expr | np.ndarray) else np.asarray(arg, dtype=object) for arg in (a, b))
         return np.frompyfunc(partial(_binary, op), 2, 1)(a, b)
     a, b = as_expr(a), as_expr(b)
+    if op == "/" and b == const(0):
+        raise CircuitError(f"the angle {a} / 0 is not defined")
     if a.op == "const" and b.op == "const":
         return const(_defined(BINARY[op], op, a.args[0], b.args[0]))
     if (op in ("+", "-") and b == const(0)) or (op in ("*", "/") and b == const(1)):

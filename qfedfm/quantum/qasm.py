@@ -57,10 +57,6 @@ def read(text: str, sizes: Mapping[str, int] | None = None, source: str = "circu
         raise CircuitError(f"circuit '{source}' is nested too deeply; a gate must not call itself") from None
 
 
-class _LocatedError(CircuitError):
-    """An error that already names its line."""
-
-
 def _parse(text: str, source: str) -> Any:
     import openqasm3
     from openqasm3.parser import QASM3ParsingError
@@ -71,6 +67,8 @@ def _parse(text: str, source: str) -> Any:
     except QASM3ParsingError as error:
         line, reason = _syntax_error(error)
         raise _located(text, source, line, reason) from None
+    except AttributeError:  # the parser's own answer to a text without statements
+        raise CircuitError(f"circuit '{source}' is empty; a circuit begins with  OPENQASM 3.0;  qubit[4] q;") from None
 
 
 def _syntax_error(error: Exception) -> tuple[int, str]:
@@ -82,10 +80,10 @@ def _syntax_error(error: Exception) -> tuple[int, str]:
     return token.line, f"syntax error: {text} is unexpected here"
 
 
-def _located(text: str, source: str, line: int, reason: str) -> _LocatedError:
+def _located(text: str, source: str, line: int, reason: str) -> CircuitError:
     lines = text.splitlines()
     quoted = f"\n    {lines[line - 1].strip()}" if 0 < line <= len(lines) else ""
-    return _LocatedError(f"circuit '{source}', line {line}: {reason}{quoted}")
+    return CircuitError(f"circuit '{source}', line {line}: {reason}{quoted}")
 
 
 class _Reader:
@@ -99,6 +97,7 @@ class _Reader:
         self.shapes: dict[Op, dict[str, tuple[int, ...]]] = {"input": {}, "weight": {}}
         self.n_wires = self.steps = 0
         self.has_stdgates = False
+        self.refusal: CircuitError | None = None  # the error on its way up that names its line already
         self.handlers: dict[str, Callable[[Any], None]] = {
             "Include": self.include,
             "ConstantDeclaration": self.constant,
@@ -148,18 +147,22 @@ class _Reader:
         """Run statements in order; an error gets the line of the innermost statement that raised it."""
         for node in statements:
             annotations = getattr(node, "annotations", [])
+            crowded = next((note for note in annotations if note.command), None)  # command: the rest of its line
+            line = crowded.span.start_line if crowded else node.span.start_line + len(annotations)
             try:
                 self.step()
+                if crowded:
+                    raise CircuitError(f"'@{crowded.keyword}' needs a line of its own, before its input")
                 if annotations and type(node).__name__ != "IODeclaration":
                     raise CircuitError(f"annotation '@{annotations[0].keyword}' belongs on the line before an input")
                 if type(node).__name__ not in self.handlers:
                     raise CircuitError(f"{words(node)} is not supported: a circuit is gates, sizes, inputs and loops")
                 self.handlers[type(node).__name__](node)
-            except _LocatedError:
-                raise
             except CircuitError as error:
-                line = node.span.start_line + len(annotations)
-                raise _located(self.text, self.source, line, str(error)) from None
+                if error is self.refusal:
+                    raise
+                self.refusal = _located(self.text, self.source, line, str(error))
+                raise self.refusal from None
 
     def step(self, count: int = 1) -> None:
         self.steps += count

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qfedfm.data import Dataset, split
+from qfedfm.data.dataset import unfit_name
 from qfedfm.errors import ConfigurationError, DataError
+from qfedfm.federation.messages import SERVER
 
 
 def dataset(groups, domains=None, items=None):
@@ -96,9 +98,18 @@ def test_the_fingerprint_covers_all_content_and_no_name():
         ({"labels": np.array([0, 1, 2, 0, 1, 2])}, "labels must be 0 to 1 for 2 classes; got 0 to 2"),
         ({"items": np.array([[1.0], [2], [np.nan], [4], [5], [6]], dtype=np.float32)}, "row 2, feature 0 is nan"),
         ({"items": np.array([[1.0], [2], [3], [np.inf], [5], [6]], dtype=np.float32)}, "row 3, feature 0 is inf"),
+        ({"domains": np.array(["a", "a", "b\n", "a", "a", "a"])}, r"row 2: a client's name .*: write 'b'"),
+        ({"domains": np.array(["a", "", "a", "a", "a", "a"])}, "row 1: a client's name .*: give it a name"),
+        ({"domains": np.array(["a"] * 5 + ["server"])}, "row 5: a client is named 'server'"),
+        ({"classes": ("no", "no")}, "each class needs a name of its own; 'no' is named twice"),
         ({"items": np.zeros(6, dtype=np.float32)}, r"float32 \(rows, features\); got float32 \(6,\)"),
     ],
 )
 def test_content_that_cannot_be_a_task_is_refused(change, message):
     with pytest.raises(DataError, match=message):
         replace(dataset(range(6)), **change)
+
+
+def test_the_reserved_name_is_the_servers():
+    assert unfit_name(SERVER)
+    assert not any(unfit_name(name) for name in ("Server", "server-1", "größe 1/b", "<b>"))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfedfm.data import IID, Dataset, Dirichlet, Natural, NaturalSplit, Split, apportion, assign, split
+from qfedfm.data import IID, Dataset, Dirichlet, Natural, NaturalSplit, Plan, Split, apportion, assign, split
 from qfedfm.errors import ConfigurationError
 
 DOMAINS = ("south", "north", "east")
@@ -158,3 +158,17 @@ def test_apportioning_is_exact_and_rounds_each_share_up_or_down(rows, weights):
 def test_apportioning_hamiltons_example():
     # quotas 6.6, 2.3 and 1.1 of 10 seats: rounded down 6, 2 and 1; the largest remainder, .6, gets the last seat
     assert apportion(10, np.array([0.66, 0.23, 0.11])).tolist() == [7, 2, 1]
+
+
+class Renamed(IID):
+    """A partition of the user's own whose names cannot travel."""
+
+    def plan(self, dataset, count, generator):
+        plan = super().plan(dataset, count, generator)
+        return Plan(("a", "server"), plan.stratum, plan.shares)
+
+
+def test_a_partitions_own_names_are_judged_too():
+    data = dataset()
+    with pytest.raises(ConfigurationError, match="a client is named 'server'"):
+        assign(Renamed(), data, split(data, 0), 2, 0)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from qfedfm.data import ArrayFile, Csv, from_arrays, from_csv
+from qfedfm.data import Csv, from_csv
 from qfedfm.errors import ConfigurationError, DataError
 
 REVIEWS = """id,Text,Verdict,shop
@@ -83,45 +83,60 @@ def test_missing_files_and_columns(reviews, tmp_path):
         from_csv(tmp_path / "latin.csv", text="text", label="label").load()
 
 
-def test_arrays_keep_what_they_are_given():
-    data = from_arrays(
-        [[1, 2], [3, 4], [5, 6]], ["b", "a", "b"], clients=["x", "y", "x"], groups=["g", "h", "g"]
-    ).load()
-    assert data.items.tolist() == [[1, 2], [3, 4], [5, 6]]
-    assert (data.classes, data.labels.tolist()) == (("a", "b"), [1, 0, 1])
-    assert (data.domains.tolist(), data.groups.tolist()) == (["x", "y", "x"], [0, 1, 0])
+NAMES = [
+    ("Zürich\xa0café", r"line 3: a client's name must be printable .* got 'Zürich\\xa0café': write 'Zürich café'"),
+    ('"two\nlines"', r"line 4: a client's name .*: write 'two lines'"),
+    ("server", r"line 3: a client is named 'server', which is the server's own name: use another"),
+    ("NaN", r"line 3: column 'shop' is NaN; fill the cell or remove the line"),
+]
 
 
-def test_labels_are_indices_into_classes_or_names_among_them():
-    features = np.eye(3)
-    by_index = from_arrays(features, [1, 0, 1], classes=["off", "on"])
-    assert by_index == from_arrays(features, ["on", "off", "on"], classes=["off", "on"])
-    assert by_index != from_arrays(features, [0, 0, 1], classes=["off", "on"])
-    assert from_arrays(features, [10, 3, 10]).load().classes == ("3", "10")
-    with pytest.raises(DataError, match="label 'onn' is not among the classes off, on"):
-        from_arrays(features, ["onn", "off", "on"], classes=["off", "on"])
-    with pytest.raises(DataError, match="labels must be integers or strings; got float64"):
-        from_arrays(features, [0.5, 1.0, 0.0])
+@pytest.mark.parametrize(("name", "message"), NAMES)
+def test_a_name_that_a_client_cannot_have_is_refused_with_the_line_and_a_better_one(tmp_path, name, message):
+    path = tmp_path / "shops.csv"
+    path.write_text(f"text,label,shop\na,0,north\nb,1,{name}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"shops\.csv, {message}"):
+        from_csv(path, text="text", label="label", client="shop").load()
+    assert len(from_csv(path, text="text", label="label").load()) == 2 or name == "NaN"
 
 
-@pytest.mark.parametrize("features", [[[1, 2], [3]], [[object()], [1]], [["a"], ["b"]]])
-def test_features_that_are_neither_numbers_nor_texts(features):
-    with pytest.raises(DataError, match="features must be"):
-        from_arrays(features, [0, 1])
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("NaN", r"line 3: column 'x' is NaN; fill the cell"),
+        ("inf", r"line 3: column 'x' holds inf; a feature must lie within \+-3.4e\+38"),
+        ("1e300", r"line 3: column 'x' holds 1e300"),
+    ],
+)
+def test_a_feature_that_is_not_finite_is_refused_with_the_line(tmp_path, cell, message):
+    path = tmp_path / "numbers.csv"
+    path.write_text(f"x,label\n1,0\n{cell},1\n")
+    with pytest.raises(DataError, match=message):
+        from_csv(path, text=["x"], label="label").load()
 
 
-@pytest.mark.parametrize("items", [np.random.default_rng(0).normal(size=(4, 3)), ["è", "b", "c", "d"]])
-def test_saved_arrays_come_back_and_damage_is_noticed(tmp_path, items):
-    source = from_arrays(items, [0, 1, 2, 1], clients=list("ppqq"), groups=[4, 4, 5, 6])
-    path = tmp_path / "arrays.safetensors"
-    source.save(path)
-    assert ArrayFile(path).load() == source.load()
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(DataError, match=r"damaged|cannot be read"):
-        ArrayFile(path).load()
-    path.write_bytes(content[:-3])
-    with pytest.raises(DataError, match="cannot be read as arrays"):
-        ArrayFile(path).load()
-    with pytest.raises(DataError, match="cannot be read as arrays"):
-        ArrayFile(tmp_path / "none").load()
+def test_a_label_that_is_missing_is_no_class(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("text,label\na,0\nb,nan\nc,1\n")
+    with pytest.raises(DataError, match="line 3: column 'label' is nan"):
+        from_csv(path, text="text", label="label").load()
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_another_separator_is_noticed_and_can_be_given(tmp_path, separator):
+    path = tmp_path / "other.csv"
+    path.write_text(f"text{separator}label\na, b{separator}0\nc{separator}1\n")
+    with pytest.raises(ConfigurationError) as caught:
+        from_csv(path, text="text", label="label").load()
+    (line,) = caught.value.problems
+    assert f"seems to be separated by {separator!r}" in line
+    assert line.endswith(f"give separator={separator!r}")
+    assert from_csv(path, text="text", label="label", separator=separator).load().items == ("a, b", "c")
+
+
+def test_check_reads_no_further_than_the_columns(reviews, tmp_path):
+    from_csv(reviews, text="Text", label="Verdict").check()
+    with pytest.raises(ConfigurationError, match="has no column 'Txt'"):
+        from_csv(reviews, text="Txt", label="Verdict").check()
+    with pytest.raises(DataError, match="cannot be read"):
+        from_csv(tmp_path / "none.csv", text="a", label="b").check()

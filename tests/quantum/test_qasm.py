@@ -245,6 +245,7 @@ REFUSED = [
     ("rx(y) q[0];", "'y' is not declared here"),
     ("rx(1/2) q[0];", "write 1.0/2 for an angle"),
     ("rx(1.0/0) q[0];", "is not defined"),
+    ("rx(x[0]/0) q[0];", "the angle x[0] / 0 is not defined"),
     ("rx(log(-1)) q[0];", "is not defined"),
     ("rx(1e999) q[0];", "finite number; got inf"),
     ("rx(sinh(1)) q[0];", "function 'sinh' is not known"),
@@ -297,6 +298,9 @@ def test_an_error_in_a_loop_or_gate_names_the_inner_line():
     [
         ("OPENQASM 2.0;\nqubit q;", "is OpenQASM 2.0"),
         ("OPENQASM 3.0;", "declares no qubits"),
+        ("", "is empty; a circuit begins with  OPENQASM 3.0;"),
+        ("// a comment\n", "is empty"),
+        ("qubit q;\n@trainable input float w;\nU(0, 0, w) q;", "line 2: '@trainable' needs a line of its own"),
         ("qubit q;\nh q;", 'include "stdgates.inc";  missing'),
         ("qubit q;\ngate g a { g a; }\ng q;", "must not call itself"),
         ("qubit q;\nrx(" + "(" * 1200 + "1" + ")" * 1200 + ") q;", "nested too deeply"),

@@ -1,0 +1,91 @@
+"""The documents' Python runs: docs/extending.md whole, the README and the package's docstring up to the long runs."""
+
+import re
+import sys
+import textwrap
+from pathlib import Path
+from types import SimpleNamespace
+
+import pennylane as qml
+import pytest
+
+import qfedfm
+from qfedfm import Experiment
+
+ROOT = Path(__file__).parents[1]
+FILE = re.compile(r"# (\w+)\.py\n")
+REVIEWS = "review,stars,shop\nfine,5,north\nbad,1,south\n"
+
+
+def blocks(path: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """Work in an empty folder whose modules can be imported, and are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) == str(tmp_path / f"{name}.py"):
+            del sys.modules[name]
+
+
+def test_every_example_of_extending_runs_learns_and_can_be_opened_again(workplace):
+    namespace, results = {}, []
+    for block in blocks(ROOT / "docs" / "extending.md"):
+        if file := FILE.match(block):
+            (workplace / f"{file[1]}.py").write_text(block, encoding="utf-8")
+            continue
+        exec(block, namespace)
+        if "result" in namespace:
+            results.append(namespace.pop("result"))
+    assert len(results) == 9
+    for result in results:
+        assert result.finished
+        assert Experiment.load(result.directory / "experiment.toml").identity == result.experiment.identity
+        losses = result.to_frame()["validation_loss"]
+        assert losses.iloc[-1] < losses.iloc[0]
+
+
+def test_the_codec_of_extending_refuses_what_it_did_not_write(workplace):
+    (source,) = (block for block in blocks(ROOT / "docs" / "extending.md") if block.startswith("# half.py"))
+    namespace = {"__name__": "half"}
+    exec(source, namespace)
+    model = qfedfm.heads.Linear().bind(3, 2)
+    tensors, codec = model.init(0), namespace["Half"]()
+    data, meta, left = codec.encode(tensors, model.specs, {}, None)
+    decoded = codec.decode(data, meta, model.specs)
+    assert all((decoded[name] + left[name] == tensors[name]).all() for name in tensors)
+    for wrong in [(data[:-1], meta), (data + b"\0", meta), (data, meta[:1])]:
+        with pytest.raises(qfedfm.QfedfmError):
+            codec.decode(*wrong, model.specs)
+
+
+@pytest.fixture
+def only_checked(monkeypatch):
+    """Let `run` and `compare` check their experiment instead of running it; return what they were given."""
+    given = []
+    answer = SimpleNamespace(verdict="")
+    monkeypatch.setattr(qfedfm, "run", lambda experiment: given.append(experiment) or answer, raising=False)
+    monkeypatch.setattr(qfedfm, "compare", lambda experiment: given.append(experiment) or answer, raising=False)
+    return given
+
+
+def test_the_readme_is_valid(workplace, only_checked):
+    (workplace / "reviews.csv").write_text(REVIEWS)
+    namespace = {"qml": qml}
+    for block in blocks(ROOT / "README.md"):
+        exec(block, namespace)
+        namespace["experiment"].check()
+    assert len(only_checked) == 2
+    assert namespace["experiment"].data.load().classes == ("1", "5")
+
+
+def test_the_packages_docstring_is_valid(only_checked):
+    lines = [line for line in qfedfm.__doc__.splitlines() if line.startswith("    ")]
+    exec(textwrap.dedent("\n".join(lines)), {})
+    (experiment,) = only_checked
+    experiment.check()
