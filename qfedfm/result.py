@@ -17,6 +17,7 @@ from .backbones import Backbone
 from .data import as_items
 from .errors import ConfigurationError, RunError, nearest
 from .experiment import Experiment
+from .federation.evaluation import apply_in_pieces
 from .heads.model import Model
 from .ledger import Entry, Ledger
 from .params import Params
@@ -54,8 +55,8 @@ class FittedModel:
                 f"the model was trained on {self.n_features} features a row; got {embedded.shape[1]}"
             )
         table = torch.as_tensor(embedded, dtype=self.model.dtype)
-        with torch.no_grad():
-            outputs = self.model.apply({name: p.unsqueeze(0) for name, p in self.params.items()}, table.unsqueeze(0))
+        every = torch.arange(len(table)).unsqueeze(0)
+        outputs = apply_in_pieces(self.model, {name: p.unsqueeze(0) for name, p in self.params.items()}, table, every)
         return np.asarray(torch.softmax(outputs[0].double(), dim=-1).numpy())
 
     def predict(self, items: ArrayLike | Sequence[str]) -> list[str]:
@@ -157,7 +158,8 @@ class Result:
             "parameters": f"{count['classical']} classical, {count['quantum']} quantum",
             "sent": f"{totals['bytes_down'] / 1e6:.2f} MB down, {totals['bytes_up'] / 1e6:.2f} MB up, all sealed",
             "keys": f"{totals['key_bits']} bits, {keys}" + (" (not QKD)" if keys == "preshared" else ""),
-            "circuit executions": f"{totals['executions']} (exact simulation)" if count["quantum"] else "0",
+            "circuit executions": f"{totals['executions']} in training"
+            + (" (exact simulation)" if self.model.model.circuit else ""),
             "directory": str(self.directory),
         }
 
@@ -203,6 +205,6 @@ def _report(result: Result, environment: dict[str, Any]) -> Report:
             ),
         ),
         environment_rows(environment),
-        f"qfedfm run {result.directory / EXPERIMENT}",
+        f"qfedfm run {EXPERIMENT}",
         LIMITS,
     )
