@@ -9,6 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "qfedfm").rglob("*.py"))
 OPTIONAL = {"transformers", "pennylane", "openqasm3"}
+PLUGIN = {"quantum/device.py", "quantum/tape.py"}
+"""Loaded by PennyLane through its entry point and by nothing else."""
 
 
 def test_every_module_has_its_layer() -> None:
@@ -21,6 +23,15 @@ def test_every_module_has_its_layer() -> None:
     assert len(listed) == len(set(listed))
 
 
+def test_only_pennylane_loads_its_plugin() -> None:
+    importers = {"quantum.device": set(), "quantum.tape": set()}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in ("device", "tape"):
+                importers[f"quantum.{node.module}"].add(path.name)
+    assert importers == {"quantum.device": set(), "quantum.tape": {"device.py"}}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_optional_packages_are_imported_by_the_functions_that_need_them(path: Path) -> None:
     at_import = set()
@@ -29,4 +40,5 @@ def test_optional_packages_are_imported_by_the_functions_that_need_them(path: Pa
             at_import |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             at_import.add(str(node.module).partition(".")[0])
-    assert not at_import & OPTIONAL
+    plugin = str(path.relative_to(ROOT / "qfedfm")) in PLUGIN
+    assert not at_import & OPTIONAL - ({"pennylane"} if plugin else set())

@@ -32,7 +32,7 @@ GATE_NAMES = {
     "CSWAP": "cswap",
 }  # fmt: skip
 """PennyLane's name of a gate to that in `GATES`."""
-_DROPPED = ("Identity", "GlobalPhase", "Barrier", "Snapshot", "WireCut")
+_DROPPED = ("Identity", "Barrier", "Snapshot", "WireCut")
 _SAME_IN_NUMPY = (
     "add", "subtract", "multiply", "divide", "true_divide", "negative", "square", "sum", "prod", "reshape", "ravel",
     "stack", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "exp", "log", "sqrt",
@@ -43,7 +43,7 @@ _TORCH_TO_NUMPY = {name: name for name in _SAME_IN_NUMPY} | {
 }  # fmt: skip
 
 
-class _Angles(np.ndarray[Any, Any]):
+class Angles(np.ndarray[Any, Any]):
     """An object array of expressions that torch functions accept, and whose single entries are expressions."""
 
     def __getitem__(self, index: Any) -> Any:
@@ -94,10 +94,10 @@ def lower(
     data, weights = _declare(function, name, shapes, inputs)
     arguments = {**_symbols("input", data), **_symbols("weight", weights)}
     with qml.queuing.AnnotatedQueue() as queue:
-        returned = _attempt(lambda: function(**arguments), f"circuit '{name}', called once with symbols for numbers")
+        returned = attempt(lambda: function(**arguments), f"circuit '{name}', called once with symbols for numbers")
     script = qml.tape.QuantumScript.from_queue(queue)
     numbers = _number_wires(name, list(script.wires), device_wires, n_wires)
-    operations = [operation for gate in script.operations for operation in _expand(gate, numbers)]
+    operations = [operation for gate in script.operations for operation in expand(gate, numbers)]
     program = program_of(max(numbers.values()) + 1 if n_wires is None else n_wires, operations, data, weights)
     observables = tuple(_observable(measurement, numbers, name) for measurement in _flat(returned))
     source = f"{getattr(function, '__module__', '')}.{name}"
@@ -130,12 +130,12 @@ def _declare(
 
 def _symbols(op: Op, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     return {
-        name: symbols(op, name, shape) if shape == () else symbols(op, name, shape).view(_Angles)
+        name: symbols(op, name, shape) if shape == () else symbols(op, name, shape).view(Angles)
         for name, shape in shapes.items()
     }
 
 
-def _attempt(call: Callable[[], Any], what: str) -> Any:
+def attempt(call: Callable[[], Any], what: str) -> Any:
     """Return `call()`; name the gate that was being made in any error, because PennyLane's own errors do not."""
     try:
         return call()
@@ -170,11 +170,14 @@ def _number_wires(name: str, used: list[Any], device_wires: list[Any], n_wires: 
     return {label: number for number, label in enumerate(labels)}
 
 
-def _expand(gate: Any, numbers: Mapping[Any, int]) -> Iterator[Operation]:
-    """Yield `gate` as operations of `GATES`."""
+def expand(gate: Any, numbers: Mapping[Any, int]) -> Iterator[Operation]:
+    """Yield `gate` as operations of `GATES`, and of "gphase" on no wires: exp(i angle)."""
     import pennylane as qml
 
     if gate.name in _DROPPED:
+        return
+    if gate.name == "GlobalPhase":
+        yield Operation("gphase", (), (-as_expr(gate.parameters[0]),))
         return
     if gate.name in GATE_NAMES:
         angles = tuple(as_expr(angle) for angle in gate.parameters)
@@ -182,16 +185,16 @@ def _expand(gate: Any, numbers: Mapping[Any, int]) -> Iterator[Operation]:
         return
     symbolic = any(isinstance(item, Expr) for angle in gate.parameters for item in np.asarray(angle, dtype=object).flat)
     if isinstance(gate, qml.ops.Controlled) and symbolic:
-        parts = _attempt(lambda: _control(gate), f"controlling '{gate.base.name}'")
+        parts = attempt(lambda: _control(gate), f"controlling '{gate.base.name}'")
     elif not gate.has_decomposition:
         raise CircuitError(
             f"gate '{gate.name}' on wires {gate.wires.tolist()} has no decomposition into gates: "
             "a circuit holds unitary gates only, without measurements, noise channels or state preparation from data"
         )
     else:
-        parts = _attempt(gate.decomposition, f"decomposing '{gate.name}' on wires {gate.wires.tolist()}")
+        parts = attempt(gate.decomposition, f"decomposing '{gate.name}' on wires {gate.wires.tolist()}")
     for part in parts:
-        yield from _expand(part, numbers)
+        yield from expand(part, numbers)
 
 
 def _control(gate: Any) -> list[Any]:
