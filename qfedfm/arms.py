@@ -18,7 +18,7 @@ from .errors import ClientError, ConfigurationError, RunError
 from .evidence import METRICS
 from .experiment import Experiment, content
 from .federation.local import exchange_together
-from .heads import Linear, Variational, matched_classical
+from .heads import Kernel, Linear, Rbf, Variational, matched_classical
 from .progress import Progress
 from .runs import Federation, Prepared, bind, describe, federate, measure, prepare
 from .training import Optimizer
@@ -74,17 +74,18 @@ def load_arm(file: Path) -> Arm:
 
 
 def twins(experiment: Experiment) -> dict[str, Experiment]:
-    """Return the default arms: the experiment's quantum head, its matched classical head, and a linear probe."""
-    if not isinstance(experiment.head, Variational):
-        raise ConfigurationError(
-            f"compare knows the twins of a Variational head; got {type(experiment.head).__name__}: "
-            "pass arms={name: experiment}"
-        )
-    return {
-        "quantum head": experiment,
-        "matched classical head": replace(experiment, head=matched_classical(experiment.head)),
-        "linear probe": replace(experiment, head=Linear()),
-    }
+    """Return the default arms: the experiment's quantum head, its classical counterpart, and a linear probe."""
+    linear = {"linear probe": replace(experiment, head=Linear())}
+    if isinstance(experiment.head, Variational):
+        twin = replace(experiment, head=matched_classical(experiment.head))
+        return {"quantum head": experiment, "matched classical head": twin} | linear
+    if isinstance(experiment.head, Kernel):
+        twin = replace(experiment, head=Rbf(experiment.head))
+        return {"quantum kernel": experiment, "matched Gaussian kernel": twin} | linear
+    raise ConfigurationError(
+        f"compare knows the twins of Variational and Kernel heads; got {type(experiment.head).__name__}: "
+        "pass arms={name: experiment}"
+    )
 
 
 def unfair(experiment: Experiment, arms: Mapping[str, Experiment]) -> list[str]:
@@ -103,7 +104,7 @@ def unfair(experiment: Experiment, arms: Mapping[str, Experiment]) -> list[str]:
 def prepared_for(arm: Experiment, known: list[tuple[Experiment, Prepared]], progress: bool) -> Prepared:
     """Return the data of an arm, loaded once for all arms that share it."""
     for other, data in known:
-        if (other.data, other.backbone, other.precision) == (arm.data, arm.backbone, arm.precision):
+        if all(getattr(other, name) == getattr(arm, name) for name in ("data", "backbone", "precision", "device")):
             return data
     data = prepare(arm, progress)
     known.append((arm, data))

@@ -24,7 +24,7 @@ from .data import ArrayFile, Arrays, Csv, Sentiment, Source
 from .declaration import Checkable, declared
 from .errors import ConfigurationError
 from .federation import Clients, Training
-from .heads import Head, Variational
+from .heads import Head, HoldsCircuit, Variational
 from .heads.model import Precision
 from .kinds import build, kind_of, override, to_table
 from .params import stack
@@ -39,7 +39,7 @@ class Experiment:
     clients: who takes part and how rows are dealt out. training: what a client does in a round. codec, seal: how
     updates travel. aggregation: how they are combined. rounds: how many. validation, test: shares of the rows kept out
     of training, by whole groups (reviews, articles). seed: the root of every random stream. precision: of parameters
-    and features.
+    and features. device: where torch trains and evaluates, such as "cpu" or "cuda:0".
     """
 
     data: Source = Sentiment()
@@ -55,6 +55,7 @@ class Experiment:
     test: Annotated[float, Field(gt=0, lt=1)] = 0.25
     seed: int = 0
     precision: Precision = "float32"
+    device: str = "cpu"
     name: str = "experiment"
 
     def __post_init__(self) -> None:
@@ -66,6 +67,10 @@ class Experiment:
             )
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
             wrong.append(f"name: letters, digits, '-', '_' and '.' only, for it names a folder; got {self.name!r}")
+        try:
+            torch.device(self.device)
+        except RuntimeError:
+            wrong.append(f'device: expected a torch device such as "cpu" or "cuda:0"; got {self.device!r}')
         if wrong:
             raise ConfigurationError(wrong)
 
@@ -115,10 +120,7 @@ class Experiment:
         Circuits that are not the library's go to circuit.json, arrays to data.safetensors; data files stay where they
         are, by their absolute paths.
         """
-        portable: Experiment = _located(self)
-        if isinstance(self.head, Variational) and not _in_library(self.head):
-            (folder / "circuit.json").write_text(self.head.resolve().to_json(), encoding="utf-8")
-            portable = replace(portable, head=replace(self.head, circuit=Path("circuit.json"), sizes=None))
+        portable: Experiment = _portable(self, folder)
         if isinstance(self.data, Arrays):
             self.data.save(folder / "data.safetensors")
             portable = replace(portable, data=ArrayFile(Path("data.safetensors")))
@@ -132,6 +134,14 @@ class Experiment:
         Asks every piece that can tell (`Checkable`: is the file there, has it the columns?), whether backbone and data
         fit, reads and lowers the circuit, and puts one row of zeros through the head. Raises the first mistake.
         """
+        try:
+            torch.zeros(1, device=self.device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigurationError(
+                f"device: torch cannot use '{self.device}' here ({reason}): choose \"cpu\", or install a build of "
+                "torch for the device"
+            ) from None
         for piece in _pieces(self):
             if isinstance(piece, Checkable):
                 piece.check()
@@ -181,30 +191,32 @@ def _sizes(data: Source) -> tuple[int, int]:
     return (len(data.text) if isinstance(data, Csv) and isinstance(data.text, tuple) else 384), 2
 
 
-def _in_library(head: Variational) -> bool:
-    return isinstance(head.circuit, str) and Path(head.circuit).suffix != ".qasm"
-
-
-def _located(piece: Any) -> Any:
-    """Return a declared object with every path in it made absolute."""
+def _portable(piece: Any, folder: Path) -> Any:
+    """Return a declared object with every path in it made absolute and circuits not of the library put in `folder`."""
+    if isinstance(piece, HoldsCircuit) and not _in_library(piece.circuit):
+        (folder / "circuit.json").write_text(piece.resolve().to_json(), encoding="utf-8")
+        return replace(piece, circuit=Path("circuit.json"), sizes=None)  # type: ignore[type-var]
     moved: dict[str, Any] = {}
     for field in fields(piece):
         value = getattr(piece, field.name)
         if isinstance(value, Path):
             moved[field.name] = value.absolute()
-        elif is_dataclass(value) and (inner := _located(value)) is not value:
+        elif is_dataclass(value) and (inner := _portable(value, folder)) is not value:
             moved[field.name] = inner
     return replace(piece, **moved) if moved else piece
+
+
+def _in_library(circuit: Any) -> bool:
+    return isinstance(circuit, str) and Path(circuit).suffix != ".qasm"
 
 
 def content(value: Any) -> Any:
     """Return `value` as JSON-able content that is equal for equal experiments, wherever their files lie."""
     if isinstance(value, Arrays | ArrayFile):
         return {"kind": "Arrays", "fingerprint": value.load().fingerprint}
+    circuit = {"circuit": value.resolve().to_json(), "sizes": None} if isinstance(value, HoldsCircuit) else {}
     if is_dataclass(value):
-        parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        if isinstance(value, Variational):
-            parts |= {"circuit": value.resolve().to_json(), "sizes": None}
+        parts = {field.name: getattr(value, field.name) for field in fields(value)} | circuit
         return {"kind": kind_of(value)} | {name: content(item) for name, item in parts.items()}
     if isinstance(value, Mapping):
         return {str(key): content(item) for key, item in value.items()}

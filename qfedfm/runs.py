@@ -83,7 +83,8 @@ def prepare(experiment: Experiment, progress: bool = True) -> Prepared:
     dataset = experiment.data.load()
     table = features(experiment.backbone, dataset, progress=progress)
     dtype = torch.float64 if experiment.precision == "float64" else torch.float32
-    return Prepared(dataset, torch.as_tensor(table, dtype=dtype), torch.as_tensor(dataset.labels))
+    labels = torch.as_tensor(dataset.labels, device=experiment.device)
+    return Prepared(dataset, torch.as_tensor(table, dtype=dtype, device=experiment.device), labels)
 
 
 def bind(experiment: Experiment, prepared: Prepared) -> Model:

@@ -14,7 +14,7 @@ from qfedfm.data import Dirichlet
 from qfedfm.errors import ConfigurationError, RunError
 from qfedfm.evidence import paired, verdict
 from qfedfm.federation import Clients, Training
-from qfedfm.heads import Linear, Mlp, Variational
+from qfedfm.heads import Kernel, Linear, Mlp, Rbf, Variational
 from qfedfm.training import Adam, Sgd
 
 SEEDS, RATES = 3, (0.05, 0.3)
@@ -57,6 +57,8 @@ def test_the_arms_are_the_head_and_its_twins(comparison):
     assert [arm.parameters["quantum"] for arm in comparison.arms] == [6, 0, 0]
     assert comparison.arms[2].parameters["classical"] == 3 * 2 + 2
     assert isinstance(twins(SETTING)["matched classical head"].head, Mlp)
+    kernel = Kernel(landmarks=4)
+    assert [arm.head for arm in twins(replace(SETTING, head=kernel)).values()] == [kernel, Rbf(kernel), Linear()]
 
 
 def test_all_arms_run_the_same_seeds_splits_and_clients(comparison):
@@ -230,7 +232,7 @@ def test_where_no_rate_trains_an_arm_the_seed_is_named(tmp_path):
         ({"margin": "a"}, "margin: expected a positive difference"),
         ({"margin": 0.0}, "margin: expected a positive"),
         ({"metric": "f1"}, "metric: expected one of accuracy, loss; got 'f1'"),
-        ({"arms": None}, "twins of a Variational head; got Linear: pass arms="),
+        ({"arms": None}, "twins of Variational and Kernel heads; got Linear: pass arms="),
         ({"rates": (0.1, -1.0)}, r"positive learning rates; got \[0.1, -1.0\]"),
         ({"rates": ()}, r"one or more positive learning rates; got \[\]"),
     ],

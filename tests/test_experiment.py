@@ -322,10 +322,19 @@ def test_toml_says_what_it_cannot_hold():
             experiment.to_toml()
 
 
-def test_a_pennylane_function_and_arrays_are_saved_in_files_of_their_own(tmp_path):
-    original = tiny_experiment(head=Variational(two_wires, {"x": 2, "weights": (2,)}))
+OWN = {"circuit": two_wires, "sizes": {"x": 2, "weights": (2,)}}
+
+
+def circuit_head(head):
+    return head.of if isinstance(head, Rbf) else head
+
+
+@pytest.mark.parametrize("head", [Variational(**OWN), Kernel(**OWN), Rbf(Kernel(**OWN))])
+def test_a_pennylane_function_and_arrays_are_saved_in_files_of_their_own(tmp_path, head):
+    original = tiny_experiment(head=head)
     loaded = Experiment.load(original.save(tmp_path))
-    assert loaded.head.resolve().program == original.head.resolve().program
+    saved = circuit_head(loaded.head)
+    assert saved.resolve().program == circuit_head(head).resolve().program
     assert loaded.data.load() == original.data.load()
     assert loaded.identity == original.identity
     assert replace(loaded, head=original.head, data=original.data) == original
@@ -333,10 +342,21 @@ def test_a_pennylane_function_and_arrays_are_saved_in_files_of_their_own(tmp_pat
     again.mkdir()
     assert Experiment.load(loaded.save(again)).identity == original.identity
     with pytest.raises(ConfigurationError, match="has its sizes already"):
-        replace(loaded.head, sizes={"n": 2}).resolve()
+        replace(saved, sizes={"n": 2}).resolve()
     (tmp_path / "circuit.json").unlink()
     with pytest.raises(CircuitError, match=r"circuit.json cannot be read"):
-        loaded.head.resolve()
+        saved.resolve()
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", ""])
+def test_a_device_that_torch_does_not_know_is_refused(device):
+    with pytest.raises(ConfigurationError, match="device: expected a torch device"):
+        tiny_experiment(device=device)
+
+
+def test_a_device_that_cannot_be_used_here_is_refused_before_anything_is_loaded():
+    with pytest.raises(ConfigurationError, match=r"device: torch cannot use 'meta' here .*choose \"cpu\""):
+        tiny_experiment(device="meta").check()
 
 
 @pytest.mark.parametrize("as_type", [str, Path])

@@ -47,21 +47,23 @@ def evaluate(
 ) -> list[Evaluation]:
     """Evaluate G models, model g on the rows rows[g] of the feature table.
 
-    params: {name: (G, *shape)}. Models are evaluated together, padded to the longest set of rows.
+    params: {name: (G, *shape)}. Models are evaluated together, padded to the longest set of rows, on the device that
+    holds the table.
     """
     longest = max(map(len, rows))
     index = torch.zeros(len(rows), longest, dtype=torch.int64)
     for g, some in enumerate(rows):
         index[g, : len(some)] = torch.from_numpy(some)
-    outputs = apply_in_pieces(model, params, table, index)
-    losses = cross_entropy(outputs.flatten(0, 1), labels[index].flatten(), reduction="none").view(index.shape).double()
-    right = outputs.argmax(-1) == labels[index]
+    outputs, wanted = apply_in_pieces(model, params, table, index).cpu(), labels.cpu()[index]
+    losses = cross_entropy(outputs.flatten(0, 1), wanted.flatten(), reduction="none").view(index.shape).double()
+    right = outputs.argmax(-1) == wanted
     return [Evaluation(losses[g, : len(some)].numpy(), right[g, : len(some)].numpy()) for g, some in enumerate(rows)]
 
 
 def apply_in_pieces(model: Model, params: Params, table: Tensor, index: Tensor) -> Tensor:
     """Return the outputs of G models on table[index], index (G, n), as (G, n, outputs), in bounded memory."""
     models, rows = index.shape
+    params, index = {name: p.to(table.device) for name, p in params.items()}, index.to(table.device)
     width = max(1, min(rows, MEMORY_BUDGET // model.row_bytes))
     height = max(1, MEMORY_BUDGET // (model.row_bytes * width))
     with torch.no_grad():

@@ -3,9 +3,9 @@
 from .kernel import Kernel
 from .linear import Linear
 from .mlp import Mlp
-from .model import Head, Model
+from .model import Head, HoldsCircuit, Model
 from .rbf import Rbf
 from .twin import matched_classical
 from .variational import Variational
 
-__all__ = ["Head", "Kernel", "Linear", "Mlp", "Model", "Rbf", "Variational", "matched_classical"]
+__all__ = ["Head", "HoldsCircuit", "Kernel", "Linear", "Mlp", "Model", "Rbf", "Variational", "matched_classical"]

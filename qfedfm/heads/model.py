@@ -8,7 +8,7 @@ so a circuit and a linear layer are trained by the same code.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -69,6 +69,21 @@ class Head(Protocol):
 
     def bind(self, n_features: int, n_outputs: int) -> Model:
         """Return the model, in float32."""
+        ...
+
+
+@runtime_checkable
+class HoldsCircuit(Protocol):
+    """A declaration around a circuit of the library, of a file or of the user's own; `resolve` reads or lowers it.
+
+    Saved runs and identities hold the circuit itself, so that neither changes with the file or function it came from.
+    """
+
+    circuit: Any
+    sizes: Any
+
+    def resolve(self) -> Circuit:
+        """Return the circuit; raise `CircuitError` if it cannot be had."""
         ...
 
 

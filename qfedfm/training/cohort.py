@@ -71,7 +71,8 @@ def train_cohort(
 
     params: {name: (C, *shape)}, left unchanged. table: (rows, n_features); labels: (rows,) int64. Each lane takes
     `epochs` passes over its rows, or exactly `steps` minibatches if that is given. state: optimiser state to go on
-    from; None starts afresh. The loss is the cross-entropy, averaged over a batch's real rows.
+    from; None starts afresh. The loss is the cross-entropy, averaged over a batch's real rows. Training takes place on
+    the device that holds `table` and `labels`; what is returned lies where `params` do.
     """
     if not lanes or not all(len(lane.rows) for lane in lanes):
         raise ConfigurationError("train_cohort needs at least one client, and at least one row from each")
@@ -90,12 +91,14 @@ def train_cohort(
 
     def train(chosen: list[int]) -> None:
         index = torch.as_tensor(chosen)
-        part, part_state = ({name: t[index] for name, t in tensors.items()} for tensors in (new, new_state))
+        part, part_state = (
+            {name: t[index].to(table.device) for name, t in tensors.items()} for tensors in (new, new_state)
+        )
         mine = [lanes[i] for i in chosen], [schedules[i] for i in chosen]
-        loss[index] = _train_chunk(model, part, part_state, table, labels, *mine, batch_size)
+        loss[index] = _train_chunk(model, part, part_state, table, labels, *mine, batch_size).to(loss.device)
         for target, source in ((new, part), (new_state, part_state)):
             for name, tensor in source.items():
-                target[name][index] = tensor
+                target[name][index] = tensor.to(target[name].device)
 
     for _ in side_by_side(train, [order[start : start + size] for start in range(0, len(order), size)]):
         pass
@@ -125,22 +128,26 @@ def _train_chunk(
     batch_size: int,
 ) -> Tensor:
     """Train lanes, ordered by falling number of steps, in place; return the mean loss of each lane's last epoch."""
-    rows, sizes = _pack(schedules, batch_size)
+    device = table.device
+    taken = np.array([len(schedule) for schedule in schedules])
+    rows, sizes = (torch.from_numpy(array).to(device) for array in _pack(schedules, batch_size))
     rates = {
         spec.name: torch.tensor(
-            [lane.optimizer.rates.get(spec.part, lane.optimizer.lr) for lane in lanes], dtype=model.dtype
+            [lane.optimizer.rates.get(spec.part, lane.optimizer.lr) for lane in lanes], dtype=model.dtype, device=device
         )
         for spec in model.specs
     }
     last_epoch = torch.tensor(
-        [max(0, len(s) - -(-len(lane.rows) // batch_size)) for s, lane in zip(schedules, lanes, strict=True)]
+        [max(0, len(s) - -(-len(lane.rows) // batch_size)) for s, lane in zip(schedules, lanes, strict=True)],
+        device=device,
     )
-    total, seen = torch.zeros(len(lanes), dtype=model.dtype), torch.zeros(len(lanes), dtype=model.dtype)
+    places = torch.arange(batch_size, device=device)
+    total, seen = (torch.zeros(len(lanes), dtype=model.dtype, device=device) for _ in range(2))
     frozen = [spec.name for spec in model.specs if not spec.trainable]
     for step in range(len(schedules[0])):
-        active = int((sizes[:, step] > 0).sum())
+        active = int((taken > step).sum())
         index, size = rows[:active, step], sizes[:active, step]
-        mask = torch.arange(batch_size) < size[:, None]
+        mask = places < size[:, None]
         live = {name: tensor[:active] for name, tensor in params.items()}
         leaves = {name: tensor.detach().requires_grad_() for name, tensor in live.items() if name not in frozen}
         outputs = model.apply({name: leaves.get(name, tensor) for name, tensor in live.items()}, table[index])
@@ -164,7 +171,7 @@ def _train_chunk(
     return total / seen.clamp(min=1)
 
 
-def _pack(schedules: Sequence[Sequence[np.ndarray]], batch_size: int) -> tuple[Tensor, Tensor]:
+def _pack(schedules: Sequence[Sequence[np.ndarray]], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return row positions (C, steps, batch_size), short batches filled with their first, and real sizes (C, steps).
 
     A filling row must be the client's own: a mask hides another's finite values, but NaN times zero is NaN.
@@ -177,4 +184,4 @@ def _pack(schedules: Sequence[Sequence[np.ndarray]], batch_size: int) -> tuple[T
             rows[lane, step] = batch[0]
             rows[lane, step, : len(batch)] = batch
             sizes[lane, step] = len(batch)
-    return torch.from_numpy(rows), torch.from_numpy(sizes)
+    return rows, sizes

@@ -101,7 +101,7 @@ class Adam:
         first = next(iter(params.values()))
         state = {f"m.{name}": torch.zeros_like(p) for name, p in params.items()}
         state |= {f"v.{name}": torch.zeros_like(p) for name, p in params.items()}
-        return state | {COUNT: torch.zeros(len(first), dtype=first.dtype)}
+        return state | {COUNT: first.new_zeros(len(first))}
 
     def step(self, params: Params, grads: Params, state: Params, rates: Params) -> None:
         """Take one step in place."""

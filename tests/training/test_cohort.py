@@ -285,3 +285,32 @@ def test_frozen_parameters_stay_and_the_others_are_trained() -> None:
 def test_cohorts_that_cannot_be_trained_are_refused(lanes: list[Lane], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         train_cohort(LINEAR, initial(LINEAR, range(max(1, len(lanes)))), TABLE, LABELS, lanes, steps=2)
+
+
+@pytest.mark.parametrize("model", [LINEAR, MLP, QUANTUM])
+def test_everything_in_training_lies_on_the_tables_device(model, monkeypatch):
+    """Torch's "meta" device has shapes and no values, and refuses what mixes it with tensors elsewhere."""
+    move = Tensor.to
+
+    def to(tensor: Tensor, *args: object) -> Tensor:
+        if tensor.is_meta and args == (torch.device("cpu"),):
+            return torch.zeros(tensor.shape, dtype=tensor.dtype)
+        return move(tensor, *args)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Tensor, "to", to)
+    chosen = [lane(client, rows, Adam()) for client, rows in enumerate(rows_of([5, 9]))]
+    trained = train_cohort(model, initial(model, [0, 1]), TABLE.to("meta"), LABELS.to("meta"), chosen, batch_size=4)
+    assert {tensor.device.type for tensor in (*trained.params.values(), *trained.state.values())} == {"cpu"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("model", [LINEAR, MLP, QUANTUM])
+def test_cuda_trains_as_the_processor_does(model):
+    def train(device: str) -> Trained:
+        chosen = [lane(client, rows, Adam()) for client, rows in enumerate(rows_of([5, 9]))]
+        table, labels = TABLE.to(device), LABELS.to(device)
+        return train_cohort(model, initial(model, [0, 1]), table, labels, chosen, batch_size=4)
+
+    here, there = train("cpu"), train("cuda")
+    for name, tensor in here.params.items():
+        torch.testing.assert_close(there.params[name], tensor, rtol=0, atol=1e-8)
