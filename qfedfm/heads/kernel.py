@@ -23,7 +23,7 @@ from ..quantum.statevector import simulate, states
 from ..seeds import stream
 from .model import Model
 from .nystroem import Encoding, Similarity, kernel_model, projection, random_landmarks
-from .variational import Variational
+from .variational import Variational, split_inputs
 
 
 @declared
@@ -98,10 +98,12 @@ class Kernel:
         weights = {spec.name: self._constant(spec.name, spec.shape, spec.period) for spec in program.weights}
 
         def state(angles: Tensor) -> Tensor:
-            return states(program, _inputs(program, angles), _like(weights, angles))[0]
+            return states(program, split_inputs(program, angles[None]), _like(weights, angles))[0]
 
         def bloch(angles: Tensor) -> Tensor:
-            return simulate(program, _inputs(program, angles), _like(weights, angles), _every_pauli(program.n_wires))[0]
+            return simulate(
+                program, split_inputs(program, angles[None]), _like(weights, angles), _every_pauli(program.n_wires)
+            )[0]
 
         embedding = 4 * 8 * 2**program.n_wires  # four states in complex64, without gradient
         if not self.projected:
@@ -122,14 +124,6 @@ def gaussian(gamma: float) -> Callable[[Tensor, Tensor], Tensor]:
         return torch.exp(-gamma * (rows.unsqueeze(1) - points).square().sum(-1))
 
     return compare
-
-
-def _inputs(program: Program, angles: Tensor) -> dict[str, Tensor]:
-    """Return angles (R, n) as the inputs of one client."""
-    parts = torch.split(angles, [math.prod(shape) for _, shape in program.inputs], dim=1)
-    return {
-        name: part.reshape(1, len(angles), *shape) for (name, shape), part in zip(program.inputs, parts, strict=True)
-    }
 
 
 def _like(weights: dict[str, Tensor], angles: Tensor) -> dict[str, Tensor]:

@@ -79,15 +79,9 @@ class Variational:
         before, before_bounds = dense("projection", n_features, program.n_inputs, "projection")
         after, after_bounds = dense("readout", len(circuit.observables), n_outputs, "readout")
         angles = tuple(replace(spec, name=CORE + spec.name) for spec in program.weights)
-        sizes = [math.prod(shape) for _, shape in program.inputs]
 
         def apply(params: Params, features: Tensor) -> Tensor:
-            x = scale * torch.tanh(apply_dense(params, "projection", features))
-            parts = torch.split(x, sizes, dim=-1)
-            inputs = {
-                name: part.reshape(*x.shape[:2], *shape)
-                for (name, shape), part in zip(program.inputs, parts, strict=True)
-            }
+            inputs = split_inputs(program, scale * torch.tanh(apply_dense(params, "projection", features)))
             weights = {spec.name: params[CORE + spec.name] for spec in program.weights}
             return apply_dense(params, "readout", simulate(program, inputs, weights, circuit.observables))
 
@@ -100,6 +94,14 @@ class Variational:
             + 16 * 2**program.n_wires * (program.depth + 4),
             circuit,
         )
+
+
+def split_inputs(program: Program, angles: Tensor) -> dict[str, Tensor]:
+    """Return angles (C, R, n_inputs) as the program's inputs {name: (C, R, *shape)}."""
+    parts = torch.split(angles, [math.prod(shape) for _, shape in program.inputs], dim=-1)
+    return {
+        name: part.reshape(*angles.shape[:2], *shape) for (name, shape), part in zip(program.inputs, parts, strict=True)
+    }
 
 
 def _saved(path: Path, sizes: dict[str, Any]) -> Circuit:
