@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ClientError, ConfigurationError, RunError
+from .errors import ClientError, ConfigurationError, QuorumError, RunError
 from .evidence import METRICS
 from .experiment import Experiment, content
 from .federation.local import exchange_together
@@ -150,14 +150,21 @@ def train_arm(
 
 def _advance(alive: Sequence[_Running]) -> None:
     """Run one round of all federations in `alive`."""
-    engines = [trial.federation.engine for trial in alive]
-    replies = exchange_together(engines, [trial.federation.server.begin() for trial in alive])
+    begun: list[_Running] = []
+    envelopes = []
+    for trial in alive:
+        try:
+            envelopes.append(trial.federation.server.begin())
+            begun.append(trial)
+        except (ClientError, QuorumError) as error:
+            trial.failed = str(error)
+    replies = exchange_together([trial.federation.engine for trial in begun], envelopes) if begun else []
     finished, outcomes = [], []
-    for trial, reply in zip(alive, replies, strict=True):
+    for trial, reply in zip(begun, replies, strict=True):
         try:
             outcomes.append(describe(trial.federation.server.finish(reply)))
             finished.append(trial)
-        except ClientError as error:
+        except (ClientError, QuorumError) as error:
             trial.failed = str(error)
     if finished:
         _measure(finished, outcomes)

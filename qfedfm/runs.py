@@ -26,6 +26,7 @@ from .federation.clients import Intervention, travelling
 from .heads.model import Model
 from .params import Params, params_hash, stack
 from .progress import Progress
+from .qkd import KeepsAccount
 from .records import EXPERIMENT, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
 
@@ -107,20 +108,21 @@ def federate(
     parts = split(prepared.dataset, seed, experiment.validation, experiment.test)
     assignment = assign(clients.partition, prepared.dataset, parts, clients.count, seed, clients.min_rows)
     rows = {name: parts.train[assignment.owner[parts.train] == i] for i, name in enumerate(assignment.names)}
-    specs, source = travelling(model.specs), experiment.seal.keys.connect()
+    specs, source = travelling(model.specs), experiment.seal.connect()
 
     def channel() -> Channel:
         return Channel(run_id, attempt, specs, experiment.codec, experiment.seal, source)
 
-    initial = model.init(seed)
+    initial, per_round = model.init(seed), clients.number_per_round(len(rows))
     server = Server(
         channel(),
         specs,
         experiment.aggregation,
         {name: len(mine) for name, mine in rows.items()},
-        clients.number_per_round(len(rows)),
+        per_round,
         seed,
         initial,
+        clients.fewest(per_round),
     )
     cohort = Cohort(
         model,
@@ -250,7 +252,12 @@ def _rounds(federation: Federation, record: RunDirectory, progress: bool) -> Non
     with Progress("federating", experiment.rounds, server.round, enabled=progress) as bar:
         while server.round < experiment.rounds:
             wall, cpu = perf_counter(), process_time()
-            outcome = run_round(server, federation.engine)
+            try:
+                outcome = run_round(server, federation.engine)
+            finally:
+                _account(federation, record)
+            for client, reason in outcome.excluded.items():
+                record.event("excluded", round=outcome.number, client=client, reason=reason)
             result = measure([federation])[0]
             _remember(federation, record, describe(outcome) | result)
             record.event("round", round=outcome.number, wall_s=perf_counter() - wall, cpu_s=process_time() - cpu)
@@ -258,6 +265,14 @@ def _rounds(federation: Federation, record: RunDirectory, progress: bool) -> Non
                 f"round {outcome.number}/{experiment.rounds}  train loss {outcome.train_loss:.3f}  "
                 f"test accuracy {result['test']['accuracy']:.3f}"
             )
+
+
+def _account(federation: Federation, record: RunDirectory) -> None:
+    """Write down how the round's keys came about, if their source can say."""
+    source = federation.server.channel.source
+    if isinstance(source, KeepsAccount):
+        for item in source.account():
+            record.event("keys", **item)
 
 
 def _remember(federation: Federation, record: RunDirectory, line: dict[str, Any]) -> None:
@@ -270,6 +285,7 @@ def describe(outcome: Round) -> dict[str, Any]:
     return {
         "round": outcome.number,
         "clients": list(outcome.clients),
+        "excluded": list(outcome.excluded),
         "train_loss": outcome.train_loss,
         "info": outcome.info,
         "ledger": [asdict(entry) for entry in outcome.entries],

@@ -8,16 +8,25 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from ..aggregation import Aggregator, Context, Updates
 from ..data import Natural, Partition
 from ..declaration import declared
-from ..errors import AggregationError, ClientError, ConfigurationError, KeySourceError, SealError, UpdateError
+from ..errors import (
+    AggregationError,
+    ClientError,
+    ConfigurationError,
+    KeySourceError,
+    QuorumError,
+    SealError,
+    UpdateError,
+)
 from ..ledger import Entry
 from ..params import Params, Specs, misfit, params_hash, stack
+from ..qkd import FollowsRounds
 from ..seeds import stream
 from .local import Engine, Failure, Replies
 from .messages import SERVER, Channel, Report
@@ -29,13 +38,17 @@ class Clients:
 
     count: number of clients, where the partition has to be told (None for `Natural`, which finds them in the data).
     partition: how rows are dealt to them. per_round: how many train in a round: a whole number (5), a fraction of all
-    (0.5), or None for all of them. min_rows: training rows that each client is guaranteed.
+    (0.5), or None for all of them. min_rows: training rows that each client is guaranteed. failing: what a client that
+    fails in a round (no key, no answer, an unacceptable update) does to it: "stop" the run, or "exclude" the client
+    from that round. quorum: the fewest clients that a round may be made of then, a number or a fraction of the chosen.
     """
 
     count: int | None = None
     partition: Partition = Natural()
     per_round: int | float | None = None
     min_rows: int = 8
+    failing: Literal["stop", "exclude"] = "stop"
+    quorum: int | float = 1
 
     def __post_init__(self) -> None:
         if self.count is not None and self.count < 1:
@@ -49,44 +62,60 @@ class Clients:
             )
         if self.min_rows < 1:
             raise ConfigurationError(f"Clients.min_rows: expected at least 1; got {self.min_rows}")
-        most = 1 if isinstance(self.per_round, float) else math.inf
-        if self.per_round is not None and not 0 < self.per_round <= most:
-            raise ConfigurationError(
-                "Clients.per_round: expected a number of clients such as 5, or a fraction of them such as 0.5; "
-                f"got {self.per_round}"
-            )
+        for name in ("per_round", "quorum"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= (1 if isinstance(value, float) else math.inf):
+                raise ConfigurationError(
+                    f"Clients.{name}: expected a number of clients such as 5, or a fraction of them such as 0.5; "
+                    f"got {value}"
+                )
 
     def number_per_round(self, enrolled: int) -> int:
         """Return how many of `enrolled` clients train in a round; a fraction is rounded up."""
         if self.per_round is None:
             return enrolled
-        if isinstance(self.per_round, float):
-            return math.ceil(round(self.per_round * enrolled, 9))  # .07 of 100 is 7.000000000000001
-        wanted = self.per_round
+        wanted = _count(self.per_round, enrolled)
         if wanted > enrolled:
             raise ConfigurationError(
                 f"Clients.per_round: {wanted} clients a round of {enrolled} enrolled; choose at most {enrolled}"
             )
         return wanted
 
+    def fewest(self, chosen: int) -> int:
+        """Return how many of `chosen` clients must be left in a round: all of them where a failing one stops it."""
+        needed = chosen if self.failing == "stop" else _count(self.quorum, chosen)
+        if needed > chosen:
+            raise ConfigurationError(f"Clients.quorum: {needed} clients of {chosen} a round; choose at most {chosen}")
+        return needed
+
+
+def _count(number: int | float, of: int) -> int:
+    """Return a number of clients as it is, and a fraction as a number, rounded up."""
+    return math.ceil(round(number * of, 9)) if isinstance(number, float) else number  # .07 of 100 is 7.000000000000001
+
 
 @dataclass(frozen=True)
 class Round:
-    """What a round did: who took part, mean training loss by rows, costs, and what the rule had to say."""
+    """What a round did: who took part, mean training loss by rows, costs, and what the rule had to say.
+
+    excluded: who was chosen and failed, and why. Costs are those of everybody chosen.
+    """
 
     number: int
     clients: tuple[str, ...]
     train_loss: float
     entries: tuple[Entry, ...]
     info: dict[str, Any]
+    excluded: dict[str, str]
 
 
 class Server:
     """The global model and what the server remembers between rounds.
 
     specs: what travels. enrolled: training rows that each client declared when it joined; an update that claims more is
-    refused. params: the whole model; what does not travel stays at its initial value here. `params`, the rule's `state`
-    and the `codec_state` change only when a whole round has been accepted.
+    refused. params: the whole model; what does not travel stays at its initial value here. fewest: the clients that a
+    round needs; as long as so many are left, failing ones are excluded from it. `params`, the rule's `state` and the
+    `codec_state` change only when a whole round has been accepted.
     """
 
     def __init__(
@@ -98,6 +127,7 @@ class Server:
         per_round: int,
         seed: int,
         params: Params,
+        fewest: int | None = None,
     ) -> None:
         self.channel, self.specs, self.aggregator, self.seed, self.per_round = (
             channel,
@@ -108,16 +138,24 @@ class Server:
         )
         self.enrolled = dict(sorted(enrolled.items()))
         self.params = params
+        self.fewest = per_round if fewest is None else fewest
         self.state = aggregator.init(specs)
         self.codec_state: Params = {}
         self.round = 0
         self._base_hash = ""
         self._codec_state: Params = {}
         self._sent: dict[str, bytes] = {}
+        self._failed: dict[str, str] = {}
 
     def begin(self) -> dict[str, bytes]:
-        """Start the next round: choose clients and return one sealed model for each."""
+        """Start the next round: choose clients and return one sealed model for each that a key can be had for.
+
+        Raises as `finish` does for a client that has no key.
+        """
         number = self.round + 1
+        if isinstance(self.channel.source, FollowsRounds):
+            self.channel.source.begin_round(number)
+        self._failed = {}
         names = list(self.enrolled)
         chosen = stream(self.seed, "select", number).choice(len(names), self.per_round, replace=False)
         sent = {spec.name: self.params[spec.name] for spec in self.specs}
@@ -125,43 +163,58 @@ class Server:
         self.channel.key_bits.clear()
         generator = stream(self.seed, "encode", SERVER, number)
         body, self._codec_state = self.channel.encode(sent, self.codec_state, generator)
-        self._sent = {
-            names[i]: self.channel.send("model", number, SERVER, names[i], body, self._base_hash)
-            for i in sorted(chosen)
-        }
+        self._sent = {}
+        for client in (names[i] for i in sorted(chosen)):
+            try:
+                self._sent[client] = self.channel.send("model", number, SERVER, client, body, self._base_hash)
+            except KeySourceError as error:
+                self._fail(ClientError(client, number, str(error)), error)
         return self._sent
 
     def finish(self, replies: Replies) -> Round:
-        """Open, validate and aggregate the answers; raise `ClientError` naming the first client that failed.
+        """Open, validate and aggregate the answers of all clients that did not fail.
 
-        If it raises, the global model is the one of the round before.
+        Raises `ClientError` naming the first client that failed where every one is needed, and `QuorumError` where too
+        few are left. If it raises, the global model is the one of the round before.
         """
         number = self.round + 1
-        deltas, reports, entries = [], [], []
-        for client, envelope in self._sent.items():
+        deltas: dict[str, Params] = {}
+        reports: dict[str, Report] = {}
+        for client in self._sent:
             reply = replies.get(client, Failure("no answer"))
-            if isinstance(reply, Failure):
-                raise ClientError(client, number, reply.reason) from reply.cause
-            delta, report = self._open(client, number, reply)
-            deltas.append(delta)
-            reports.append(report)
-            entries.append(
-                Entry(
-                    number,
-                    client,
-                    bytes_down=len(envelope),
-                    bytes_up=len(reply),
-                    key_bits={kind: self.channel.key_bits[client, kind] for kind in ("model", "update")},
-                    rows=report["rows"],
-                    steps=report["steps"],
-                    executions=report["executions"],
-                )
-            )
-        updates = Updates(tuple(self._sent), stack(deltas), tuple(report["rows"] for report in reports))
+            try:
+                if isinstance(reply, Failure):
+                    raise ClientError(client, number, reply.reason) from reply.cause
+                deltas[client], reports[client] = self._open(client, number, reply)
+            except ClientError as error:
+                self._fail(error, error.__cause__)
+        rows = tuple(report["rows"] for report in reports.values())
+        updates = Updates(tuple(deltas), stack(list(deltas.values())), rows)
+        entries = tuple(self._entry(client, number, replies.get(client), reports.get(client)) for client in self._sent)
         info = self._aggregate(updates, Context(number, stream(self.seed, "aggregate", number)))
         self.codec_state, self.round = self._codec_state, number
-        loss = sum(report["loss"] * report["rows"] for report in reports) / sum(updates.rows)
-        return Round(number, updates.clients, loss, tuple(entries), info)
+        loss = sum(report["loss"] * report["rows"] for report in reports.values()) / sum(rows)
+        return Round(number, updates.clients, loss, entries, info, self._failed)
+
+    def _fail(self, error: ClientError, cause: BaseException | None) -> None:
+        """Note a client's failure; raise it where the round needs everybody, and `QuorumError` below the fewest."""
+        if self.fewest == self.per_round:
+            raise error from cause
+        self._failed[error.client] = error.reason
+        left = self.per_round - len(self._failed)
+        if left < self.fewest:
+            raise QuorumError(error.round, left, self.fewest, self._failed) from cause
+
+    def _entry(self, client: str, number: int, reply: bytes | Failure | None, report: Report | None) -> Entry:
+        """Return what a client cost; one without a report was excluded, and what it did is not known."""
+        return Entry(
+            number,
+            client,
+            bytes_down=len(self._sent[client]),
+            bytes_up=len(reply) if isinstance(reply, bytes) else 0,
+            key_bits={kind: self.channel.key_bits[client, kind] for kind in ("model", "update")},
+            **{name: report[name] for name in ("rows", "steps", "executions")} if report else {},
+        )
 
     def _aggregate(self, updates: Updates, context: Context) -> dict[str, Any]:
         """Put what the rule makes of the updates in place, if it can be a model, and return its info."""

@@ -2,5 +2,7 @@
 
 from .aead import Aead
 from .envelope import Expected, Header, Kind, ReplayGuard, Seal
+from .hybrid import HybridAead
+from .one_time_pad import OneTimePad
 
-__all__ = ["Aead", "Expected", "Header", "Kind", "ReplayGuard", "Seal"]
+__all__ = ["Aead", "Expected", "Header", "HybridAead", "Kind", "OneTimePad", "ReplayGuard", "Seal"]

@@ -256,6 +256,10 @@ class Seal(Protocol):
         """Return the declaration of the key source."""
         ...
 
+    def connect(self) -> KeySource:
+        """Return the live key source that `seal` and `unseal` are given."""
+        ...
+
     def key_bits(self, payload_length: int) -> int:
         """Return how many bits of key a payload of so many bytes takes."""
         ...

@@ -76,6 +76,7 @@ def federation(
     intervene: Intervention | None = None,
     table: Tensor = TABLE,
     labels: Tensor = LABELS,
+    fewest: int | None = None,
 ) -> tuple[Server, LocalEngine]:
     """Return a server and all its clients; client i owns the rows after those of client i - 1."""
     ends = np.cumsum(list(sizes.values()))
@@ -87,7 +88,7 @@ def federation(
         return Channel(run, 1, specs, Dense(), Aead(), source)
 
     rule = AngularMean() if aggregator is None else aggregator
-    server = Server(channel(), specs, rule, sizes, per_round or len(sizes), seed, model.init(seed))
+    server = Server(channel(), specs, rule, sizes, per_round or len(sizes), seed, model.init(seed), fewest)
     cohort = Cohort(model, table, labels, rows, training, channel(), seed, intervene=intervene)
     return server, LocalEngine(cohort)
 

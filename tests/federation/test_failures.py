@@ -20,10 +20,11 @@ from small_federation import (
 )
 from torch import Tensor
 
-from qfedfm.errors import ClientError, UpdateError
-from qfedfm.federation import Failure, run_round
+from qfedfm.errors import ClientError, ConfigurationError, KeyExhausted, QuorumError, UpdateError
+from qfedfm.federation import Clients, Failure, run_round
 from qfedfm.federation.server import unacceptable
 from qfedfm.params import Params, params_hash
+from qfedfm.qkd import Key, PresharedKeys
 
 WEIGHT, BIAS = (spec.name for spec in LINEAR.specs)
 GOOD = {"rows": 4, "steps": 1, "executions": 0, "loss": 0.5}
@@ -208,3 +209,74 @@ def test_a_model_whose_apply_raises_fails_every_client_by_name() -> None:
     with pytest.raises(ClientError, match="client 'anna' failed in round 1: RuntimeError: no such kernel"):
         server.finish(replies)
     assert params_hash(server.params) == hashed
+
+
+class CutOff:
+    """A key source that has none for one client, in one direction or both, and notes the rounds it is told of."""
+
+    def __init__(self, client: str, direction: str) -> None:
+        self.keys, self.client, self.direction, self.rounds = PresharedKeys().connect(), client, direction, []
+
+    def begin_round(self, round: int) -> None:
+        self.rounds.append(round)
+
+    def draw(self, sender: str, receiver: str, bits: int, purpose: str) -> Key:
+        if self.client == {"down": receiver, "up": sender}[self.direction]:
+            raise KeyExhausted("no key is left")
+        return self.keys.draw(sender, receiver, bits, purpose)
+
+    def fetch(self, sender: str, receiver: str, ids: tuple[str, ...], bits: int, purpose: str) -> Key:
+        return self.keys.fetch(sender, receiver, ids, bits, purpose)
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_a_client_without_a_key_is_excluded_and_the_others_go_on_as_if_alone(direction: str) -> None:
+    source = CutOff("bert", direction)
+    server, engine = federation(source=source, fewest=2)
+    alone, alone_engine = federation(fewest=2)
+    for _ in range(2):
+        outcome = run_round(server, engine)
+        assert outcome.clients == ("anna", "cleo")
+        assert outcome.excluded == {"bert": "no key is left"}
+        lost = run_round(alone, Wire(alone_engine, up=lambda replies: replies | {"bert": Failure("lost")}))
+        assert lost.train_loss == outcome.train_loss
+        assert params_hash(server.params) == params_hash(alone.params)
+        costs = {entry.client: entry for entry in outcome.entries}
+        assert ("bert" in costs) == (direction == "up")
+        assert all(costs[name].bytes_up and costs[name].rows for name in outcome.clients)
+    if direction == "up":
+        assert (costs["bert"].bytes_up, costs["bert"].rows) == (0, 0)
+        assert costs["bert"].bytes_down > 0
+    assert source.rounds == [1, 2]
+
+
+def test_below_the_quorum_the_round_stops_with_every_reason_and_nothing_is_lost() -> None:
+    server, engine = federation(fewest=2)
+    before = snapshot(server)
+    lost = {name: Failure(f"{name} is away") for name in ("anna", "cleo")}
+    with pytest.raises(QuorumError, match=r"round 1 needs 2 clients and 1 are left .*anna is away.*cleo is away"):
+        run_round(server, Wire(engine, up=lambda replies: replies | lost))
+    assert snapshot(server) == before
+
+
+def test_an_excluded_clients_update_never_counts() -> None:
+    def intervene(client: str, number: int, delta: Params) -> Params:
+        return with_entry(math.nan) if client == "cleo" else delta
+
+    server, engine = federation(intervene=intervene, fewest=1)
+    outcome = run_round(server, engine)
+    assert outcome.clients == ("anna", "bert")
+    assert "NaN or infinite" in outcome.excluded["cleo"]
+    assert all(bool(tensor.isfinite().all()) for tensor in server.params.values())
+
+
+def test_how_many_clients_a_round_needs() -> None:
+    assert Clients().fewest(7) == 7
+    assert Clients(failing="exclude").fewest(7) == 1
+    assert Clients(failing="exclude", quorum=0.5).fewest(7) == 4
+    assert Clients(failing="exclude", quorum=3).fewest(7) == 3
+    with pytest.raises(ConfigurationError, match=r"Clients.quorum: 9 clients of 7 a round"):
+        Clients(failing="exclude", quorum=9).fewest(7)
+    for quorum in (0, -1, 1.5):
+        with pytest.raises(ConfigurationError, match=r"Clients.quorum: expected"):
+            Clients(quorum=quorum)
