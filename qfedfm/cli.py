@@ -5,11 +5,14 @@ Heavy modules are imported by the command that needs them, so that `--help` answ
 """
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import cli_qkd
 from .errors import ConfigurationError, QfedfmError
 
 if TYPE_CHECKING:
@@ -81,7 +84,46 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write the report of a run or comparison again, and summarise it")
     report.add_argument("directory", type=Path, help="the directory of a run or comparison")
     report.set_defaults(command=_report)
+
+    cli_qkd.add(commands.add_parser("qkd", help="quantum key distribution: rates, a session, an experiment's budget"))
+    _add_kme(commands.add_parser("kme", help="simulated key management entities (ETSI GS QKD 014)"))
     return parser
+
+
+def _add_kme(kme: argparse.ArgumentParser) -> None:
+    commands = kme.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    certs = commands.add_parser("certs", help="make a test authority, and certificates for KMEs and SAEs")
+    certs.add_argument("certificates", type=Path, metavar="directory", help="where they go")
+    certs.add_argument("--kme", nargs="+", default=[], metavar="KME", dest="kmes", help="ids of KMEs")
+    certs.add_argument("--sae", nargs="+", default=[], metavar="SAE", dest="saes", help="ids of SAEs")
+    certs.add_argument(
+        "--host", nargs="+", default=["localhost", "127.0.0.1"], dest="hosts", help="names and addresses of the KMEs"
+    )
+    certs.set_defaults(command=_kme_certs)
+
+    serve = commands.add_parser("serve", help="run KMEs in one process, with a simulated link between every two")
+    serve.add_argument("certificates", type=Path, metavar="directory", help="of the certificates; key stores go there")
+    serve.add_argument(
+        "--kme",
+        action="append",
+        required=True,
+        type=_place,
+        metavar="KME:PORT=SAE,SAE",
+        dest="places",
+        help="a KME, its port (0: any free one) and the SAEs it serves; give it twice or more",
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    cli_qkd.with_link(serve, "random")
+    serve.add_argument("--key-size", type=int, default=256, help="default size of a key in bits (default 256)")
+    serve.set_defaults(command=_kme_serve)
+
+
+def _place(text: str) -> tuple[str, int, tuple[str, ...]]:
+    where, equals, saes = text.partition("=")
+    name, colon, port = where.rpartition(":")
+    if not (name and equals and colon and saes and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"expected KME:PORT=SAE or KME:PORT=SAE,SAE; got {text!r}")
+    return name, int(port), tuple(saes.split(","))
 
 
 def _with_file(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -155,6 +197,31 @@ def _report(arguments: argparse.Namespace) -> None:
     opened = Comparison.load(arguments.directory) if finished else Result.load(arguments.directory)
     path = opened.report()
     print(f"{opened!r}\n\nreport: {path}")
+
+
+def _kme_certs(arguments: argparse.Namespace) -> None:
+    from .qkd.etsi014.certificates import make_certificates
+
+    for path in make_certificates(arguments.certificates, arguments.kmes, arguments.saes, arguments.hosts):
+        print(path)
+
+
+def _kme_serve(arguments: argparse.Namespace) -> None:
+    from .qkd.etsi014 import Limits, serve
+
+    places = {name: (port, saes) for name, port, saes in arguments.places}
+    if len(places) < len(arguments.places):
+        raise ConfigurationError("--kme: each KME has a name of its own")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    limits, supply = Limits(key_size=arguments.key_size), cli_qkd.supply(arguments)
+    with serve(arguments.certificates, places, arguments.host, limits, supply) as servers:
+        for name, server in servers.items():
+            print(f"{name:>20}  {server.url}  serves {', '.join(places[name][1])}")
+        print("These keys are simulated and protect nothing in the real world. Stop with Ctrl-C.", flush=True)
+        while not stop.wait(1):
+            pass
 
 
 if __name__ == "__main__":

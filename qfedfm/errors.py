@@ -11,13 +11,15 @@ Every message says what was expected, what arrived and what to do about it::
     ├── RunError             a run directory that cannot be written, resumed or read
     ├── ClientError          a client that failed in a round; names client and round
     │   └── UpdateError      a client whose update arrived but is not acceptable
+    ├── QuorumError          too few clients are left in a round; names the round and who failed
     ├── AggregationError     a rule that raised or returned what cannot be a model; names rule and round
     ├── SealError            an envelope that was refused
+    ├── ProtocolAbort        a QKD session that was given up; it yields no key
     └── KeySourceError       keys that cannot be had
         └── KeyExhausted     the source has no key left to give
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -71,12 +73,25 @@ class UpdateError(ClientError):
     """A client whose update arrived but is not acceptable: NaN, wrong shape, impossible row count."""
 
 
+class QuorumError(QfedfmError):
+    """Too few clients are left in a round whose failing clients are excluded; `failed` says who failed and why."""
+
+    def __init__(self, round: int, left: int, quorum: int, failed: Mapping[str, str]) -> None:
+        self.round, self.failed = round, dict(failed)
+        reasons = "; ".join(f"'{client}': {reason}" for client, reason in self.failed.items())
+        super().__init__(f"round {round} needs {quorum} clients and {left} are left ({reasons})")
+
+
 class AggregationError(QfedfmError):
     """An aggregation rule that raised, or returned what cannot be a model; the message names rule and round."""
 
 
 class SealError(QfedfmError):
     """An envelope that was refused: altered, replayed, of another round, sender, receiver or version."""
+
+
+class ProtocolAbort(QfedfmError):  # noqa: N818  (what the QKD literature says a protocol does)
+    """A QKD session that was given up: a message that is malformed or altered, too many errors. It yields no key."""
 
 
 class KeySourceError(QfedfmError):

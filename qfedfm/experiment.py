@@ -24,11 +24,13 @@ from .data import ArrayFile, Arrays, Csv, Sentiment, Source
 from .declaration import Checkable, declared
 from .errors import ConfigurationError
 from .federation import Clients, Training
+from .federation.clients import travelling
 from .heads import Head, HoldsCircuit, Variational
 from .heads.model import Precision
 from .kinds import build, kind_of, override, to_table
 from .params import stack
 from .seal import Aead, Seal
+from .seeds import stream
 
 
 @declared
@@ -159,6 +161,19 @@ class Experiment:
                 f"{(1, 1, n_features)} to {tuple(outputs.shape)} for {n_classes} classes"
             )
         _ = self.identity
+
+    def payload_bytes(self) -> dict[str, int]:
+        """Return the length of a message's payload before it is sealed, by its kind: "model" down, "update" up.
+
+        From the tensors that travel, encoded by the codec, and the report; within some bytes, for numbers in a report
+        have as many digits as they need.
+        """
+        model = self.head.bind(*_sizes(self.data)).with_precision(self.precision)
+        specs = travelling(model.specs)
+        zeros = {spec.name: torch.zeros(spec.shape, dtype=spec.torch_dtype) for spec in specs}
+        tensors = len(self.codec.encode(zeros, specs, {}, stream(self.seed))[0])
+        report = {"rows": 100, "steps": 100, "executions": 10000, "loss": 0.6931471805599453}
+        return {"model": tensors + len(json.dumps({})), "update": tensors + len(json.dumps(report))}
 
     @cached_property
     def identity(self) -> str:

@@ -38,7 +38,22 @@ KINDS: dict[str, str] = {
     "Sgd": "qfedfm.training:Sgd",
     "Dense": "qfedfm.codecs:Dense",
     "PresharedKeys": "qfedfm.qkd:PresharedKeys",
+    "DecoyBB84": "qfedfm.qkd:DecoyBB84",
+    "Etsi014": "qfedfm.qkd:Etsi014",
+    "Link": "qfedfm.qkd:Link",
+    "Fibre": "qfedfm.qkd:Fibre",
+    "SatellitePass": "qfedfm.qkd:SatellitePass",
+    "PulsedSource": "qfedfm.qkd:PulsedSource",
+    "Detectors": "qfedfm.qkd:Detectors",
+    "Scenario": "qfedfm.qkd:Scenario",
+    "Eavesdropping": "qfedfm.qkd:Eavesdropping",
+    "Outage": "qfedfm.qkd:Outage",
+    "InterceptResend": "qfedfm.qkd:InterceptResend",
+    "PhotonNumberSplitting": "qfedfm.qkd:PhotonNumberSplitting",
+    "BeamSplitting": "qfedfm.qkd:BeamSplitting",
     "Aead": "qfedfm.seal:Aead",
+    "HybridAead": "qfedfm.seal:HybridAead",
+    "OneTimePad": "qfedfm.seal:OneTimePad",
     "Mean": "qfedfm.aggregation:Mean",
     "AngularMean": "qfedfm.aggregation:AngularMean",
 }
@@ -103,6 +118,8 @@ def to_table(piece: Any) -> dict[str, Any]:
             tables[field.name] = kind | to_table(value)
         elif isinstance(value, Mapping):
             tables[field.name] = _plain(value, where)
+        elif isinstance(value, tuple) and any(map(is_dataclass, value)):
+            tables[field.name] = [{"kind": kind_of(item)} | to_table(item) for item in value]
         elif value is None and _takes_none(hints[field.name]):
             plain[field.name] = NONE
         else:
@@ -122,6 +139,9 @@ def build(cls: type, table: Mapping[str, Any], where: str, base: Path, problems:
         inner = hint if is_dataclass(hint) else type(defaults.get(key))
         if isinstance(value, Mapping) and ("kind" in value or is_dataclass(inner)):
             values[key] = _nested(inner, value, here, base, problems)
+        elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "kind" in item for item in value):
+            built = [_nested(None, item, f"{here}.{i}", base, problems) for i, item in enumerate(value)]
+            values[key] = _BROKEN if _BROKEN in built else tuple(built)
         elif value == NONE and _takes_none(hint):
             values[key] = None
         elif isinstance(value, str) and _is_path(hint, base / value):

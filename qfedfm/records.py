@@ -114,6 +114,20 @@ class RunDirectory:
             return 0
         return text.count('"event": "start"')
 
+    def events(self) -> list[dict[str, Any]]:
+        """Return all events in order; a line that a crash cut short is left out."""
+        try:
+            lines = (self.folder / EVENTS).read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                found.append(dict(json.loads(line)))
+            except ValueError:
+                continue
+        return found
+
     def append_round(self, record: dict[str, Any]) -> int:
         """Append one round and sync it; return the new length of rounds.jsonl in bytes."""
         try:

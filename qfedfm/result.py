@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from . import plots
+from . import key_account, plots
 from .backbones import Backbone
 from .data import as_items
 from .errors import ConfigurationError, RunError, nearest
@@ -136,6 +136,18 @@ class Result:
 
         return pd.DataFrame.from_dict(self.rounds[-1]["per_client"], orient="index").rename_axis("client").reset_index()
 
+    def key_sessions(self) -> "pd.DataFrame":
+        """Return one row per session of the run's quantum links, with QBER and ledger; empty without such links."""
+        return key_account.sessions(self._record.events())
+
+    def key_balances(self) -> "pd.DataFrame":
+        """Return the key delivered, drawn and left on each link after each round; empty without such links."""
+        return key_account.balances(self._record.events())
+
+    def plot_keys(self, ax: "Axes | None" = None) -> "Axes":
+        """Plot the key left on each link after each round; return the axes."""
+        return key_account.plot_balances(self.key_balances(), ax)
+
     def plot(self, metric: str = "test_accuracy", ax: "Axes | None" = None) -> "Axes":
         """Plot a metric of `METRICS` ("accuracy", "loss": on the test rows) against rounds; return the axes."""
         name = {"accuracy": "test_accuracy", "loss": "test_loss"}.get(metric, metric)
@@ -165,7 +177,7 @@ class Result:
 
     def report(self) -> Path:
         """Write report.html into the run's directory and return its path."""
-        return write(_report(self, self._record.environment()), self.directory / REPORT)
+        return write(_report(self, self._record), self.directory / REPORT)
 
     def __repr__(self) -> str:
         lines = [f"{label:>20}  {text}" for label, text in self.summary().items()]
@@ -180,7 +192,7 @@ class Result:
         return f"<table><caption>{title}</caption>{rows}</table>"
 
 
-def _report(result: Result, environment: dict[str, Any]) -> Report:
+def _report(result: Result, record: RunDirectory) -> Report:
     import pandas as pd
 
     summary = pd.DataFrame(result.summary().items(), columns=["", "value"])
@@ -203,8 +215,9 @@ def _report(result: Result, environment: dict[str, Any]) -> Report:
             Section(
                 "Ledger", "Totals over all clients and rounds, counted from the envelopes really sent.", table=events
             ),
+            *key_account.sections(record.events(), result.experiment.seal.keys.source),
         ),
-        environment_rows(environment),
+        environment_rows(record.environment()),
         f"qfedfm run {EXPERIMENT}",
         LIMITS,
     )

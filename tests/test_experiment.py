@@ -24,9 +24,24 @@ from qfedfm.errors import CircuitError, ConfigurationError, DataError
 from qfedfm.federation import Clients, Training
 from qfedfm.heads import Head, Kernel, Linear, Mlp, Model, Rbf, Variational
 from qfedfm.kinds import KINDS, resolve
-from qfedfm.qkd import PresharedKeys
+from qfedfm.qkd import (
+    BeamSplitting,
+    DecoyBB84,
+    Detectors,
+    Eavesdropping,
+    Etsi014,
+    Fibre,
+    InterceptResend,
+    Link,
+    Outage,
+    PhotonNumberSplitting,
+    PresharedKeys,
+    PulsedSource,
+    SatellitePass,
+    Scenario,
+)
 from qfedfm.quantum.library import load
-from qfedfm.seal import Aead
+from qfedfm.seal import Aead, HybridAead, OneTimePad
 from qfedfm.training import Adam, Sgd
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -54,7 +69,49 @@ names = st.text("abc xyzÄ'\"\\#\n", min_size=1)
 rates = st.floats(1e-6, 10)
 parts = st.dictionaries(st.sampled_from(["projection", "core", "readout"]), rates)
 whole = st.integers(1, 1000)
-shared = {"per_round": st.none() | whole | st.floats(0.01, 0.99), "min_rows": whole}
+PRESHARED = st.builds(PresharedKeys, file=st.none() | st.just(Path("keys/secret.hex")))
+share = st.floats(0.01, 0.99)
+ATTACKS = st.one_of(
+    st.builds(InterceptResend, fraction=share, basis=st.sampled_from(["random", "breidbart"])),
+    st.builds(PhotonNumberSplitting),
+    st.builds(BeamSplitting),
+)
+SIMULATED = st.builds(
+    DecoyBB84,
+    link=st.builds(
+        Link,
+        channel=st.builds(Fibre, km=rates, db_per_km=rates)
+        | st.builds(SatellitePass, profile=st.lists(st.tuples(rates, rates), min_size=1).map(tuple)),
+        detectors=st.builds(Detectors, efficiency=share, dead_time=rates),
+        source=st.builds(PulsedSource, repetition_hz=rates),
+        basis_probability=share,
+    ),
+    block=whole,
+)
+EVENTS = st.one_of(
+    st.builds(Eavesdropping, node=names, attack=ATTACKS, first=st.just(2), last=st.none() | st.just(4)),
+    st.builds(Outage, node=names, cause=st.sampled_from(["fibre cut", "KME down"]), first=whole),
+)
+DELIVERED = st.builds(
+    Etsi014,
+    url=st.just("https://kme:8443"),
+    certificate=st.just(Path("{sae}.crt")),
+    key=st.just(Path("{sae}.key")),
+    authority=st.just(Path("authority.crt")),
+    sae_ids=st.dictionaries(names, names, max_size=2),
+)
+QUANTUM = (
+    SIMULATED
+    | DELIVERED
+    | st.builds(
+        Scenario, keys=SIMULATED, events=st.lists(EVENTS, max_size=3).map(tuple), sessions_per_round=st.none() | whole
+    )
+)
+shared = {
+    "per_round": st.none() | whole | st.floats(0.01, 0.99),
+    "min_rows": whole,
+    "failing": st.sampled_from(["stop", "exclude"]),
+}
 PIECES = {
     "data": st.one_of(
         st.builds(
@@ -109,7 +166,9 @@ PIECES = {
         keep_state=st.booleans(),
     ),
     "codec": st.builds(Dense),
-    "seal": st.builds(Aead, keys=st.builds(PresharedKeys, file=st.none() | st.just(Path("keys/secret.hex")))),
+    "seal": st.builds(Aead, keys=PRESHARED | QUANTUM)
+    | st.builds(HybridAead, keys=PRESHARED | QUANTUM)
+    | st.builds(OneTimePad, keys=QUANTUM),
     "aggregation": st.builds(Mean) | st.builds(AngularMean),
     "rounds": whole,
     "validation": st.floats(0.05, 0.4),

@@ -7,7 +7,7 @@ apart and is shown wherever keys are spoken of.
 """
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 Source = Literal["preshared", "qkd-simulated", "etsi014"]
 
@@ -42,6 +42,24 @@ class KeySource(Protocol):
         An id that was fetched in this direction before raises `KeySourceError`, whatever the other arguments say.
         `bits` is what the receiver's suite needs, so that an id never yields material of another length.
         """
+        ...
+
+
+@runtime_checkable
+class FollowsRounds(Protocol):
+    """A key source that is told when a federated round begins, because what happens to its links depends on it."""
+
+    def begin_round(self, round: int) -> None:
+        """Take note that `round` begins; called by the server before it draws keys, repeated rounds included."""
+        ...
+
+
+@runtime_checkable
+class KeepsAccount(Protocol):
+    """A key source that can say how its keys came about."""
+
+    def account(self) -> list[dict[str, Any]]:
+        """Return what happened since the last call, as JSON-able records with a link each; a run keeps them."""
         ...
 
 
