@@ -30,7 +30,7 @@ def sessions(events: Events) -> "pd.DataFrame":
 
 
 def balances(events: Events) -> "pd.DataFrame":
-    """Return one row per round and link: bits delivered, drawn and moved to authentication so far, and left in store."""
+    """Return one row per round and link: bits delivered, drawn and moved to authentication so far, and what is left."""
     import pandas as pd
 
     names = ("round", "delivered", "drawn", "authentication", "left")

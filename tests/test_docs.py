@@ -89,3 +89,14 @@ def test_the_packages_docstring_is_valid(only_checked):
     exec(textwrap.dedent("\n".join(lines)), {})
     (experiment,) = only_checked
     experiment.check()
+
+
+@pytest.mark.slow
+def test_every_block_of_the_page_on_quantum_keys_runs_and_does_what_it_says(workplace, capsys):
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "qkd.md"):
+        exec(block, namespace)
+    assert namespace["session"].ledger.delivered > 0
+    assert namespace["eve"].ledger.delivered == 0
+    assert [line.get("excluded") for line in namespace["result"].rounds] == [None, [], [], []]
+    assert "[None, [], ['client-001'], ['client-002']]" in capsys.readouterr().out

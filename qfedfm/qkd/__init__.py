@@ -6,6 +6,8 @@ Simulated keys are for research and protect nothing in the real world; `Source` 
 from .authentication import AuthenticationPool
 from .b92 import B92
 from .budget import KeyBudget, budget
+from .cascade import cascade_alice, cascade_bob, frames_of, near_optimal, original
+from .channel import ClassicalChannel, Party, converse
 from .decoy_bb84 import DecoyBB84, FiniteDecoyBB84, InfiniteDecoyBB84, NoDecoyBB84
 from .eavesdroppers import BeamSplitting, Eavesdropper, InterceptResend, PhotonNumberSplitting
 from .entangled import E91, Bbm92
@@ -60,6 +62,7 @@ __all__ = [
     "AuthenticationPool",
     "Bbm92",
     "BeamSplitting",
+    "ClassicalChannel",
     "DecoyBB84",
     "Detectors",
     "Eavesdropper",
@@ -87,6 +90,7 @@ __all__ = [
     "Network",
     "NoDecoyBB84",
     "Outage",
+    "Party",
     "PhotonNumberSplitting",
     "PresharedKeys",
     "PresharedSource",
@@ -110,11 +114,17 @@ __all__ = [
     "Transmission",
     "binary_entropy",
     "budget",
+    "cascade_alice",
+    "cascade_bob",
+    "converse",
     "finite_length",
+    "frames_of",
     "gys",
     "key_rates",
     "lim",
     "metro",
+    "near_optimal",
+    "original",
     "plob",
     "rate_curve",
     "ring",
