@@ -32,7 +32,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from peers import ALL, BROADCAST, DEVICE, PEERS
+from peers import ALL, BROADCAST, DEVICE, PEERS, PORTED
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
@@ -146,7 +146,7 @@ class Contest:
 def check_in_double(workers: dict[str, list[Worker]], reference: Path) -> None:
     """Print the largest difference of every library to ours in float64, marked where it exceeds 1e-8."""
     print(f"\nfloat64, values and gradients at {CHECKED_IN_DOUBLE}, largest difference to ours")
-    for name in PEERS:
+    for name in (*PEERS, PORTED):
         worker = workers[name][0]
         answer = worker.ask("build", name=name, size=CHECKED_IN_DOUBLE, clients=2, precision="float64")
         if name == "qfedfm":
@@ -210,17 +210,19 @@ def main() -> None:
     for name, peer in ALL.items():
         print(f"  {name}: {peer.note}")
     print("  each on 1 and 2 threads, the faster shown")
+    eager = [name for name, peer in PEERS.items() if not peer.compiled and name != "qfedfm"]
+    compiled = [name for name, peer in PEERS.items() if peer.compiled]
     workers = {name: [Worker(name, threads) for threads in THREADS] for name in ALL}
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "reference.npz"
         check_in_double(workers, reference)
-        alone = {name: workers[name] for name in PEERS}
+        alone = {name: workers[name] for name in (*PEERS, PORTED)}
         single = {_key(size): Contest(alone, size, 1, reference) for size in SIZES}
-        show("one client, (qubits, layers, rows)", single, list(PEERS))
-        for name in (name for name, peer in PEERS.items() if peer.compiled):
+        show("one client, (qubits, layers, rows)", single, list(alone))
+        for name in compiled:
             times = ", ".join(f"{key}: {c.first[name]:.1f} s" for key, c in single.items() if name in c.first)
             print(f"  {name}, compilation and first call: {times}")
-        together = {name: workers[name] for name in ("qfedfm", "PennyLane", BROADCAST, "jax")}
+        together = {name: workers[name] for name in ("qfedfm", "PennyLane", BROADCAST, "jax", PORTED)}
         cohorts = {
             size: {f"C={count}": Contest(together, size, count, reference) for count in COHORTS}
             for size in COHORT_SIZES
@@ -242,14 +244,13 @@ def main() -> None:
             answer.get("error") or f"{answer['imported_mib']:.0f}, +{answer['peak_mib'] - answer['imported_mib']:.0f}"
         )
         print(f"  {name:<32}{text}")
-    eager = [name for name, peer in PEERS.items() if not peer.compiled and name != "qfedfm"]
-    compiled = [name for name, peer in PEERS.items() if peer.compiled]
     small, large = (cohorts[size] for size in COHORT_SIZES)
     pennylane, device = on_device.best("PennyLane"), on_device.best(DEVICE)
     figures = {
         "vs_pennylane": {key: ratio(contest, ["PennyLane"]) for key, contest in single.items()},
         "vs_fastest_eager": {key: ratio(contest, eager) for key, contest in single.items()},
         "vs_jax": {key: ratio(contest, compiled) for key, contest in single.items()},
+        "vs_our_algorithm_in_jax": {key: ratio(contest, [PORTED]) for key, contest in single.items()},
         "cohort_100_4q": ratio(small["C=100"], ["PennyLane"]),
         "cohort_1000_8q": ratio(large["C=1000"], ["PennyLane"]),
         "cohort_cost_1000_over_1": round(small["C=1000"].best("qfedfm") / small["C=1"].best("qfedfm"), 2),

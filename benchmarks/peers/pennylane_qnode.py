@@ -11,9 +11,16 @@ def build(problem: Problem, device: str, diff_method: str, merge_clients: bool =
     """merge_clients: broadcast over clients and rows at once, each row with its own copy of the weights."""
     wires = range(problem.qubits)
     torch.set_default_dtype(torch.tensor(problem.inputs).dtype)  # in which PennyLane returns what lightning computed
-    options = {"c_dtype": np.complex64} if device == "lightning.qubit" and problem.inputs.dtype == "float32" else {}
+    single = problem.inputs.dtype == "float32"
+    options = {"c_dtype": np.complex64} if device == "lightning.qubit" and single else {}
+    product_on_device = device == "lightning.qubit" and problem.qubits > 12
 
-    @qml.qnode(qml.device(device, wires=problem.qubits, **options), interface="torch", diff_method=diff_method)
+    @qml.qnode(
+        qml.device(device, wires=problem.qubits, **options),
+        interface="torch",
+        diff_method=diff_method,
+        device_vjp=product_on_device,
+    )
     def circuit(x, w):  # type: ignore[no-untyped-def]
         qml.AngleEmbedding(x, wires, rotation="Y")
         qml.StronglyEntanglingLayers(w, wires)

@@ -1,7 +1,7 @@
 """TensorCircuit-NG: the circuit of one row, for both of its backends.
 
-The state is contracted layer by layer: its search for one contraction of the whole network takes 25 times as long at 12
-qubits.
+The state is contracted layer by layer: one contraction of the whole network, which is TensorCircuit's way unless told
+otherwise, takes 13 s a call at 12 qubits.
 """
 
 from typing import Any
