@@ -56,7 +56,6 @@ class Federation:
         """Return every tensor that the next round depends on, by a name that says whose it is."""
         tensors = {f"params/{name}": tensor for name, tensor in self.server.params.items()}
         tensors |= {f"aggregation/{name}": tensor for name, tensor in self.server.state.items()}
-        tensors |= {f"codec/{name}": tensor for name, tensor in self.server.codec_state.items()}
         for client, kept in self.engine.cohort.memory.items():
             tensors |= {f"client/{client}/{name}": tensor for name, tensor in kept.items()}
         return tensors
@@ -72,8 +71,6 @@ class Federation:
             owner, _, rest = key.partition("/")
             if owner == "aggregation":
                 self.server.state[rest] = tensor
-            elif owner == "codec":
-                self.server.codec_state[rest] = tensor
             elif owner == "client":
                 client, _, name = rest.rpartition("/")  # a client's name may hold a slash, a parameter's does not
                 self.engine.cohort.memory.setdefault(client, {})[name] = tensor
@@ -123,6 +120,7 @@ def federate(
         seed,
         initial,
         clients.fewest(per_round),
+        model,
     )
     cohort = Cohort(
         model,

@@ -2,6 +2,6 @@
 
 from .angular import AngularMean
 from .mean import Mean
-from .updates import Aggregator, Context, Updates
+from .updates import Aggregator, Context, Root, Updates
 
-__all__ = ["Aggregator", "AngularMean", "Context", "Mean", "Updates"]
+__all__ = ["Aggregator", "AngularMean", "Context", "Mean", "Root", "Updates"]

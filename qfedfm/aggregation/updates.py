@@ -1,5 +1,6 @@
 """What an aggregation rule gets and gives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -7,9 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..heads.model import Model
 from ..params import Params, Specs
 
 Info = dict[str, Any]
+Root = Callable[[Params], Params]
+"""Global parameters {name: (*shape)} to the update that a client with the server's own rows would send."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,15 @@ class Updates:
     """The accepted updates of a round, stacked and sorted by client name.
 
     clients: (n,) names. delta: {name: (n, *shape)}, local minus global, angular entries wrapped to the shorter way
-    round. rows: (n,) training rows behind each update.
+    round. rows: (n,) training rows behind each update. steps: (n,) minibatches that each client took. losses: (n,) mean
+    training loss that each client reports.
     """
 
     clients: tuple[str, ...]
     delta: Params
     rows: tuple[int, ...]
+    steps: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
 
     @property
     def weights(self) -> Tensor:
@@ -33,10 +40,16 @@ class Updates:
 
 @dataclass(frozen=True)
 class Context:
-    """What a rule may use beside the updates: the round's number and a random stream of its own."""
+    """What a rule may use beside the updates.
+
+    round: its number. generator: a random stream of the rule's own. model: the head that is being trained, whose
+    circuit and `apply` a rule may evaluate. root: what the server's own rows make of a model; None where it has no rows.
+    """
 
     round: int
     generator: np.random.Generator
+    model: Model | None = None
+    root: Root | None = None
 
 
 @runtime_checkable

@@ -195,7 +195,7 @@ def _reply(cohort: Cohort, one: _Opened, local: _Local) -> bytes:
     if cohort.intervene is not None:
         delta = cohort.intervene(one.client, number, delta)
     before = cohort.recall(one.client, number, "codec")
-    body, codec = cohort.channel.encode(delta, before, stream(cohort.seed, "encode", one.client, number))
+    body, codec = cohort.channel.encode("update", delta, before, stream(cohort.seed, "encode", one.client, number))
     reply = cohort.channel.send("update", number, one.client, SERVER, body, one.header.base_hash, local.report)
     own = {spec.name: local.params[spec.name] for spec in cohort.model.specs if spec.trainable and not spec.shared}
     kept = {"optimizer": local.optimizer if cohort.training.keep_state else {}, "codec": codec, "own": own}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs import Codec, TensorMeta
+from ..codecs import Codec, Dense, TensorMeta
 from ..errors import SealError
 from ..params import Params, Specs, specs_hash
 from ..qkd import KeySource
@@ -34,6 +34,7 @@ class Channel:
     """One node's end of its sealed links in one attempt at one run.
 
     run: the run's name. attempt: 1 for the first start, one more after each resume. specs: the tensors that travel.
+    codec: of updates; a model is sent as it is, since codecs that drop or round are made for differences.
     key_bits: bits of key that messages to and from each peer took, by (peer, kind), since somebody last cleared it.
     """
 
@@ -52,13 +53,18 @@ class Channel:
         self.key_bits: Counter[tuple[str, str]] = Counter()
         self._max_bytes = 2**18 + 4 * sum(spec.size * spec.torch_dtype.itemsize for spec in specs)
 
-    def encode(self, tensors: Params, state: Params, generator: np.random.Generator) -> tuple[Encoded, Params]:
+    def encode(
+        self, kind: Kind, tensors: Params, state: Params, generator: np.random.Generator
+    ) -> tuple[Encoded, Params]:
         """Encode tensors {name: (*shape)}; return them with the codec's state for this sender's next message.
 
         The generator serves codecs that round at random.
         """
-        data, meta, state = self.codec.encode(tensors, self.specs, state, generator)
+        data, meta, state = self._codec(kind).encode(tensors, self.specs, state, generator)
         return Encoded(data, meta), state
+
+    def _codec(self, kind: Kind) -> Codec:
+        return self.codec if kind == "update" else Dense()
 
     def send(
         self,
@@ -82,7 +88,7 @@ class Channel:
             receiver=receiver,
             spec_hash=self._spec_hash,
             base_hash=base_hash,
-            codecs=(self.codec.name,),
+            codecs=(self._codec(kind).name,),
             tensors=body.tensors,
         )
         payload = body.data + json.dumps(report or {}).encode()
@@ -111,7 +117,7 @@ class Channel:
             receiver=receiver,
             spec_hash=self._spec_hash,
             base_hash=base_hash,
-            codecs=(self.codec.name,),
+            codecs=(self._codec(kind).name,),
         )
         header, payload = self.seal.unseal(data, expected, self.source, self._seen, self._max_bytes)
         self.key_bits[sender, kind] += self.seal.key_bits(len(payload))
@@ -121,4 +127,5 @@ class Channel:
             raise SealError(f"the report of '{sender}' is not JSON: {error}") from None
         if not isinstance(report, dict):
             raise SealError(f"the report of '{sender}' is not a JSON object")
-        return header, self.codec.decode(payload[: header.tensor_bytes], header.tensors, self.specs), report
+        tensors = self._codec(kind).decode(payload[: header.tensor_bytes], header.tensors, self.specs)
+        return header, tensors, report

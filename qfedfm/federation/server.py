@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..aggregation import Aggregator, Context, Updates
+from ..aggregation import Aggregator, Context, Root, Updates
 from ..data import Natural, Partition
 from ..declaration import declared
 from ..errors import (
@@ -24,6 +24,7 @@ from ..errors import (
     SealError,
     UpdateError,
 )
+from ..heads.model import Model
 from ..ledger import Entry
 from ..params import Params, Specs, misfit, params_hash, stack
 from ..qkd import FollowsRounds
@@ -114,8 +115,8 @@ class Server:
 
     specs: what travels. enrolled: training rows that each client declared when it joined; an update that claims more is
     refused. params: the whole model; what does not travel stays at its initial value here. fewest: the clients that a
-    round needs; as long as so many are left, failing ones are excluded from it. `params`, the rule's `state` and the
-    `codec_state` change only when a whole round has been accepted.
+    round needs; as long as so many are left, failing ones are excluded from it. model, root: what the rule may use
+    beside the updates, see `Context`. `params` and the rule's `state` change only when a whole round has been accepted.
     """
 
     def __init__(
@@ -128,6 +129,8 @@ class Server:
         seed: int,
         params: Params,
         fewest: int | None = None,
+        model: Model | None = None,
+        root: Root | None = None,
     ) -> None:
         self.channel, self.specs, self.aggregator, self.seed, self.per_round = (
             channel,
@@ -139,11 +142,10 @@ class Server:
         self.enrolled = dict(sorted(enrolled.items()))
         self.params = params
         self.fewest = per_round if fewest is None else fewest
+        self.model, self.root = model, root
         self.state = aggregator.init(specs)
-        self.codec_state: Params = {}
         self.round = 0
         self._base_hash = ""
-        self._codec_state: Params = {}
         self._sent: dict[str, bytes] = {}
         self._failed: dict[str, str] = {}
 
@@ -162,7 +164,7 @@ class Server:
         self._base_hash = params_hash(sent)
         self.channel.key_bits.clear()
         generator = stream(self.seed, "encode", SERVER, number)
-        body, self._codec_state = self.channel.encode(sent, self.codec_state, generator)
+        body, _ = self.channel.encode("model", sent, {}, generator)
         self._sent = {}
         for client in (names[i] for i in sorted(chosen)):
             try:
@@ -189,10 +191,12 @@ class Server:
             except ClientError as error:
                 self._fail(error, error.__cause__)
         rows = tuple(report["rows"] for report in reports.values())
-        updates = Updates(tuple(deltas), stack(list(deltas.values())), rows)
+        steps = tuple(report["steps"] for report in reports.values())
+        losses = tuple(report["loss"] for report in reports.values())
+        updates = Updates(tuple(deltas), stack(list(deltas.values())), rows, steps, losses)
         entries = tuple(self._entry(client, number, replies.get(client), reports.get(client)) for client in self._sent)
-        info = self._aggregate(updates, Context(number, stream(self.seed, "aggregate", number)))
-        self.codec_state, self.round = self._codec_state, number
+        info = self._aggregate(updates, Context(number, stream(self.seed, "aggregate", number), self.model, self.root))
+        self.round = number
         loss = sum(report["loss"] * report["rows"] for report in reports.values()) / sum(rows)
         return Round(number, updates.clients, loss, entries, info, self._failed)
 

@@ -121,7 +121,7 @@ def forge(
     report: bytes are written as they are, everything else as JSON. base_hash: of the server's model unless given.
     """
     channel = engine.cohort.channel
-    body, _ = channel.encode(delta, {}, stream(0))
+    body, _ = channel.encode("update", delta, {}, stream(0))
     header = Header(
         run=channel.run,
         round=server.round + 1,
