@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import plots
+from . import key_account, plots
 from .arms import Arm, load_arm, prepared_for, train_arm, twins, unfair
 from .cache import write_atomically
 from .environment import environment
@@ -345,7 +345,7 @@ def _report(comparison: Comparison) -> Report:
         Section(
             "Ledger",
             "Per seed, at the chosen learning rate, counted from the envelopes that were really sealed and opened. "
-            f"Keys: {keys}" + (" (a shared secret, not quantum key distribution)." if keys == "preshared" else "."),
+            f"Keys: {keys}{key_account.NOTES.get(keys, '')}.",
             table=comparison.costs(),
         ),
     ]

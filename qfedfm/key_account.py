@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+NOTES = {"preshared": " (not QKD)", "qkd-simulated": " (simulated: such keys protect nothing)"}
+"""What has to be said beside a key source's name."""
+
 Events = Sequence[Mapping[str, Any]]
 
 

@@ -169,7 +169,7 @@ class Result:
             "worst client": f"{worst['accuracy']:.3f} ({worst['client']}, {worst['rows']} test rows)",
             "parameters": f"{count['classical']} classical, {count['quantum']} quantum",
             "sent": f"{totals['bytes_down'] / 1e6:.2f} MB down, {totals['bytes_up'] / 1e6:.2f} MB up, all sealed",
-            "keys": f"{totals['key_bits']} bits, {keys}" + (" (not QKD)" if keys == "preshared" else ""),
+            "keys": f"{totals['key_bits']} bits, {keys}{key_account.NOTES.get(keys, '')}",
             "circuit executions": f"{totals['executions']} in training"
             + (" (exact simulation)" if self.model.model.circuit else ""),
             "directory": str(self.directory),

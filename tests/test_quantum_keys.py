@@ -16,15 +16,19 @@ from qfedfm.federation import Clients
 from qfedfm.qkd import (
     DecoyBB84,
     Eavesdropping,
+    Etsi014,
     InterceptResend,
     Outage,
     PulsedSource,
     Scenario,
+    SessionSupply,
     SimulatedSource,
     budget,
     metro,
 )
 from qfedfm.qkd.authentication import SESSION_BITS
+from qfedfm.qkd.etsi014 import serve
+from qfedfm.qkd.etsi014.certificates import make_certificates
 from qfedfm.seal import Aead, OneTimePad
 
 LINK = replace(
@@ -217,3 +221,21 @@ def test_the_budget_plot_has_a_line_for_each_size_and_none_where_there_is_no_key
     values = np.array([line.get_ydata() for line in ax.get_lines()])
     assert np.isnan(values[:, 2]).all()
     assert (values[:, 0] > values[:, 1]).all()
+
+
+def test_a_federation_runs_on_keys_that_two_kmes_deliver_from_simulated_sessions(tmp_path):
+    clients = [f"client-00{i}" for i in range(3)]
+    make_certificates(tmp_path, ["kme-a", "kme-b"], ["server", *clients])
+    places = {"kme-a": (0, ["server"]), "kme-b": (0, clients)}
+    with serve(tmp_path, places, supply=SessionSupply(PROTOCOL)) as servers:
+        keys = Etsi014(
+            url=servers["kme-b"].url,
+            urls={"server": servers["kme-a"].url},
+            certificate=tmp_path / "{sae}.pem",
+            key=tmp_path / "{sae}.key",
+            authority=tmp_path / "authority.pem",
+        )
+        made = replace(FEDERATION, seal=Aead(keys=keys), rounds=1)
+        result = qfedfm.run(made, tmp_path / "run", progress=False)
+    assert result.rounds[1]["clients"] == clients
+    assert result.summary()["keys"] == "1536 bits, etsi014"

@@ -43,7 +43,7 @@ class Context:
     """What a rule may use beside the updates.
 
     round: its number. generator: a random stream of the rule's own. model: the head that is being trained, whose
-    circuit and `apply` a rule may evaluate. root: what the server's own rows make of a model; None where it has no rows.
+    circuit and `apply` a rule may evaluate. root: what the server's own rows make of a model; None where it has none.
     """
 
     round: int
