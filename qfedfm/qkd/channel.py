@@ -18,6 +18,8 @@ The channel is simulated and in-process; latency is not simulated, but `rounds` 
 import struct
 from collections import deque
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, TypeAlias, TypeVar
 
 from ..errors import ProtocolAbort
@@ -36,23 +38,52 @@ Tamper: TypeAlias = Callable[[Side, int, bytes], bytes]
 OTHER: dict[Side, Side] = {"alice": "bob", "bob": "alice"}
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What either side said in one stage of a protocol: how many messages, and their bits of payload."""
+
+    stage: str
+    messages_alice: int
+    messages_bob: int
+    bits_alice: int
+    bits_bob: int
+
+
 class ClassicalChannel:
     """Carries messages, counts them and remembers them.
 
-    bits: what each side sent, in bits of payload. messages: how many, both sides together. turns: how often the sender
-    changed, the first message included. said, heard: all that a side sent or received, each message after its length
-    as eight little-endian bytes; `said["alice"]` and `heard["bob"]` are equal exactly if nobody tampered, so these are
-    what the two sides authenticate. They are kept whole: a session needs memory for its traffic.
+    bits, sent: what each side sent, in bits of payload and in messages. turns: how often the sender changed, the first
+    message included. said, heard: all that a side sent or received, each message after its length as eight
+    little-endian bytes; `said["alice"]` and `heard["bob"]` are equal exactly if nobody tampered, so these are what the
+    two sides authenticate. They are kept whole: a session needs memory for its traffic.
     """
 
     def __init__(self, tamper: Tamper | None = None) -> None:
         self.bits: dict[Side, int] = {"alice": 0, "bob": 0}
-        self.messages = 0
+        self.sent: dict[Side, int] = {"alice": 0, "bob": 0}
         self.turns = 0
         self.said: dict[Side, bytearray] = {"alice": bytearray(), "bob": bytearray()}
         self.heard: dict[Side, bytearray] = {"alice": bytearray(), "bob": bytearray()}
         self._tamper = tamper
         self._last: Side | None = None
+        self._begun: list[tuple[str, tuple[int, int, int, int]]] = []
+
+    @property
+    def messages(self) -> int:
+        """Return how many messages there were, both sides together."""
+        return self.sent["alice"] + self.sent["bob"]
+
+    def begin(self, stage: str) -> None:
+        """Count what is said from now on under `stage`, whoever says it; nothing else changes."""
+        self._begun.append((stage, self._counts()))
+
+    def traffic(self) -> tuple[Traffic, ...]:
+        """Return what was said in each stage begun, in order; what was said before the first is in none."""
+        marks = [*self._begun, ("now", self._counts())]
+        return tuple(
+            Traffic(stage, *(after - before for before, after in zip(start, end, strict=True)))
+            for (stage, start), (_, end) in pairwise(marks)
+        )
 
     @property
     def rounds(self) -> int:
@@ -63,12 +94,15 @@ class ClassicalChannel:
         """Return what arrives of `message`."""
         arrived = message if self._tamper is None else self._tamper(sender, self.messages, message)
         self.bits[sender] += 8 * len(message)
-        self.messages += 1
+        self.sent[sender] += 1
         self.turns += sender != self._last
         self._last = sender
         _note(self.said[sender], message)
         _note(self.heard[OTHER[sender]], arrived)
         return arrived
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        return self.sent["alice"], self.sent["bob"], self.bits["alice"], self.bits["bob"]
 
 
 def converse(channel: ClassicalChannel, alice: Party[A], bob: Party[B]) -> tuple[A, B]:

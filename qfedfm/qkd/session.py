@@ -60,8 +60,10 @@ def run_session(
     called when a stage begins. Raises `KeyExhausted` if the pool is too small to begin, and nothing for what Eve does:
     a session that was given up says so in `aborted`.
     """
+    channel = ClassicalChannel(tamper)
 
     def begins(stage: str) -> None:
+        channel.begin(stage)
         if progress is not None:
             progress(stage, STAGES.index(stage), len(STAGES))
 
@@ -71,7 +73,6 @@ def run_session(
     keys = secret.take(SESSION_BITS)
     begins("transmission")
     sent = transmit(protocol.link, pulses, generator, eve)
-    channel = ClassicalChannel(tamper)
     alice = _Alice(protocol, pulses, generator, keys, begins)
     bob = _Bob(protocol, pulses, keys)
     key_alice = key_bob = np.zeros(0, np.uint8)
@@ -103,6 +104,7 @@ def run_session(
         channel.rounds,
         channel.bits["alice"],
         channel.bits["bob"],
+        channel.traffic(),
         pulses / protocol.link.source.repetition_hz,
         secret.security,
     )

@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .authentication import SESSION_BITS, Security
+from .channel import Traffic
 from .entropy import binary_entropy
 from .estimation import ErrorRate
 from .finite_key import FiniteKey
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 Bits = NDArray[np.uint8]
 
@@ -62,8 +64,8 @@ class Session:
     aborted: why the session was given up, or None. finite: how the secret length follows from the counts (None if it
     did not come to that). qber_key: of the reconciled bits, exactly, as Bob corrected them; qber_test: of the test
     basis, where it came to that. frames, frames_failed: of reconciliation. messages, rounds (round trips), bits_alice,
-    bits_bob: what was said over the public channel and by whom. seconds: of sending pulses. security: what
-    authentication rests on.
+    bits_bob: what was said over the public channel and by whom; traffic: the same by stage. seconds: of sending
+    pulses. security: what authentication rests on.
     """
 
     ledger: Ledger
@@ -79,6 +81,7 @@ class Session:
     rounds: int
     bits_alice: int
     bits_bob: int
+    traffic: tuple[Traffic, ...] = field(repr=False)
     seconds: float
     security: Security
 
@@ -101,6 +104,18 @@ class Session:
         }  # fmt: skip
         rows = [(what, getattr(self.ledger, name)) for name, what in names.items()]
         return pd.DataFrame(rows, columns=["what", "bits"])
+
+    def plot_ledger(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw where the bits went, from clicks to delivered key, as a waterfall; return the axes."""
+        from .session_plots import plot_ledger
+
+        return plot_ledger(self, ax)
+
+    def plot_sequence(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw who said how much in which stage, Alice's line on the left and Bob's on the right; return the axes."""
+        from .session_plots import plot_sequence
+
+        return plot_sequence(self, ax)
 
     def latency(self, round_trip_seconds: float) -> float:
         """Return the seconds that messages spend on their way if each round trip takes `round_trip_seconds`."""

@@ -45,7 +45,7 @@ class Card:
     role: str
     periods: dict[str, float | Literal["linear"]]
     readout: Literal["z on every wire"] = "z on every wire"
-    input_scale: float = math.pi
+    input_scale: float = math.pi / 2
     check: tuple[Check, ...] = ()
 
 

@@ -119,13 +119,14 @@ class Circuit:
     """A program with what is read out of it.
 
     observables: what a head measures, <Z> on every wire unless the source says otherwise. input_scale: inputs are meant
-    to lie in [-input_scale, input_scale] radians. source: where it came from, for people.
+    to lie in [-input_scale, input_scale] radians; a whole turn would put the two ends of the range on the same state.
+    source: where it came from, for people.
     """
 
     program: Program
     observables: tuple[Observable, ...]
     name: str = "circuit"
-    input_scale: float = math.pi
+    input_scale: float = math.pi / 2
     reference: str = ""
     source: str = ""
 

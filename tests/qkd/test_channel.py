@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from qfedfm.errors import ProtocolAbort
-from qfedfm.qkd.channel import ClassicalChannel, Party, converse, receive, receive_exactly
+from qfedfm.qkd.channel import ClassicalChannel, Party, Traffic, converse, receive, receive_exactly
 
 
 def asks(closed: list[str]) -> Party[bytes]:
@@ -37,6 +37,33 @@ def test_messages_arrive_in_order_and_every_bit_is_counted() -> None:
     said = struct.pack("<Q", 3) + b"one" + struct.pack("<Q", 5) + b"three"
     assert channel.said["alice"] == channel.heard["bob"] == said
     assert channel.said["bob"] == channel.heard["alice"] == struct.pack("<Q", 8) + b"onethree"
+
+
+def test_what_is_said_is_counted_by_stage() -> None:
+    channel = ClassicalChannel()
+    channel.carry("bob", b"before any stage")
+
+    def alice() -> Party[None]:
+        channel.begin("greeting")
+        yield b"one"
+        yield b"three"
+        channel.begin("silence")
+        channel.begin("parting")
+        assert (yield from receive()) == b""
+
+    def bob() -> Party[None]:
+        yield from receive()
+        yield from receive()
+        yield b""
+
+    converse(channel, alice(), bob())
+    assert channel.traffic() == (
+        Traffic("greeting", 2, 0, 64, 0),
+        Traffic("silence", 0, 0, 0, 0),
+        Traffic("parting", 0, 1, 0, 0),
+    )
+    assert channel.sent == {"alice": 2, "bob": 2}
+    assert ClassicalChannel().traffic() == ()
 
 
 def test_what_was_altered_is_heard_and_not_said() -> None:

@@ -122,7 +122,7 @@ def test_a_path_loads_without_a_card_and_with_one(tmp_path):
     file = tmp_path / "mine.qasm"
     file.write_text(TEXT)
     assert library.load(file, {"n": 3}).program.n_wires == 3
-    assert library.load(str(file)).input_scale == pytest.approx(math.pi)
+    assert library.load(str(file)).input_scale == pytest.approx(math.pi / 2)
     with pytest.raises(CircuitError, match=r"circuit 'mine' has no card: mine.toml is not beside it"):
         library.card(file)
     file.with_suffix(".toml").write_text(CARD)
