@@ -104,7 +104,10 @@ def unfair(experiment: Experiment, arms: Mapping[str, Experiment]) -> list[str]:
 def prepared_for(arm: Experiment, known: list[tuple[Experiment, Prepared]], progress: bool) -> Prepared:
     """Return the data of an arm, loaded once for all arms that share it."""
     for other, data in known:
-        if all(getattr(other, name) == getattr(arm, name) for name in ("data", "backbone", "precision", "device")):
+        if all(
+            getattr(other, name) == getattr(arm, name)
+            for name in ("data", "backbone", "precision", "device", "adversary")
+        ):
             return data
     data = prepare(arm, progress)
     known.append((arm, data))

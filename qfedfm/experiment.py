@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 
 from .aggregation import Aggregator, AngularMean
+from .attacks import Adversary
 from .backbones import Backbone, HuggingFace, Identity, MiniLM
 from .codecs import Codec, Dense
 from .data import ArrayFile, Arrays, Csv, Sentiment, Source
@@ -39,9 +40,10 @@ class Experiment:
 
     data: a source of labelled rows. backbone: what turns them into features. head: the trainable model on top.
     clients: who takes part and how rows are dealt out. training: what a client does in a round. codec, seal: how
-    updates travel. aggregation: how they are combined. rounds: how many. validation, test: shares of the rows kept out
-    of training, by whole groups (reviews, articles). seed: the root of every random stream. precision: of parameters
-    and features. device: where torch trains and evaluates, such as "cpu" or "cuda:0".
+    updates travel. aggregation: how they are combined. adversary: which clients attack, and how. rounds: how many.
+    validation, test: shares of the rows kept out of training, by whole groups (reviews, articles). seed: the root of
+    every random stream. precision: of parameters and features. device: where torch trains and evaluates, such as "cpu"
+    or "cuda:0".
     """
 
     data: Source = Sentiment()
@@ -52,6 +54,7 @@ class Experiment:
     codec: Codec = Dense()
     seal: Seal = Aead()
     aggregation: Aggregator = AngularMean()
+    adversary: Adversary | None = None
     rounds: Annotated[int, Field(ge=1)] = 10
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
     test: Annotated[float, Field(gt=0, lt=1)] = 0.25

@@ -6,8 +6,8 @@
 
 import secrets
 import traceback
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .attacks import Attack, Backdoor, DataAttack
 from .backbones import features
 from .data import Assignment, Dataset, Split, assign, split
 from .environment import environment
@@ -23,21 +24,27 @@ from .errors import RunError
 from .experiment import Experiment
 from .federation import Channel, Cohort, LocalEngine, Round, Server, evaluate, run_round
 from .federation.clients import Intervention, travelling
+from .federation.evaluation import utility_on
 from .heads.model import Model
 from .params import Params, params_hash, stack
 from .progress import Progress
 from .qkd import KeepsAccount
 from .records import EXPERIMENT, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
+from .seeds import stream
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set with its features: table (rows, n_features) and labels (rows,), as tensors."""
+    """A data set with its features: table (rows, n_features) and labels (rows,), as tensors.
+
+    poisoned: for each attack on data, at which row of the tables its copy of the data set begins; see `with_poisoned`.
+    """
 
     dataset: Dataset
     table: Tensor
     labels: Tensor
+    poisoned: dict[DataAttack, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,21 @@ def prepare(experiment: Experiment, progress: bool = True) -> Prepared:
     table = features(experiment.backbone, dataset, progress=progress)
     dtype = torch.float64 if experiment.precision == "float64" else torch.float32
     labels = torch.as_tensor(dataset.labels, device=experiment.device)
-    return Prepared(dataset, torch.as_tensor(table, dtype=dtype, device=experiment.device), labels)
+    prepared = Prepared(dataset, torch.as_tensor(table, dtype=dtype, device=experiment.device), labels)
+    return with_poisoned(prepared, [experiment.adversary.attack] if experiment.adversary else [])
+
+
+def with_poisoned(prepared: Prepared, attacks: Iterable[Attack]) -> Prepared:
+    """Return the same data with a poisoned copy behind it for each attack on data, so that all share one table."""
+    tables, labels, begins = [prepared.table], [prepared.labels], dict(prepared.poisoned)
+    rows, classes = len(prepared.dataset), len(prepared.dataset.classes)
+    for attack in attacks:
+        if isinstance(attack, DataAttack) and attack not in begins:
+            begins[attack] = sum(map(len, tables))
+            table, label = attack.poison(prepared.table[:rows], prepared.labels[:rows], classes)
+            tables.append(table)
+            labels.append(label)
+    return Prepared(prepared.dataset, torch.cat(tables), torch.cat(labels), begins) if len(tables) > 1 else prepared
 
 
 def bind(experiment: Experiment, prepared: Prepared) -> Model:
@@ -105,12 +126,17 @@ def federate(
     parts = split(prepared.dataset, seed, experiment.validation, experiment.test)
     assignment = assign(clients.partition, prepared.dataset, parts, clients.count, seed, clients.min_rows)
     rows = {name: parts.train[assignment.owner[parts.train] == i] for i, name in enumerate(assignment.names)}
+    attackers = frozenset[str]()
+    if experiment.adversary:
+        attackers = experiment.adversary.members(sorted(rows), seed)
+        rows |= {name: _poisoned(rows[name], experiment, prepared, name) for name in attackers}
     specs, source = travelling(model.specs), experiment.seal.connect()
 
     def channel() -> Channel:
         return Channel(run_id, attempt, specs, experiment.codec, experiment.seal, source)
 
     initial, per_round = model.init(seed), clients.number_per_round(len(rows))
+    home = {name: tensor for name, tensor in initial.items() if name not in {spec.name for spec in specs}}
     server = Server(
         channel(),
         specs,
@@ -121,6 +147,7 @@ def federate(
         initial,
         clients.fewest(per_round),
         model,
+        utility=utility_on(model, home, prepared.table, prepared.labels, parts.validation),
     )
     cohort = Cohort(
         model,
@@ -130,16 +157,28 @@ def federate(
         experiment.training,
         channel(),
         seed,
-        home={name: tensor for name, tensor in initial.items() if name not in {spec.name for spec in specs}},
+        home=home,
+        adversary=experiment.adversary,
+        attackers=attackers,
         intervene=intervene,
     )
     return Federation(experiment, prepared, model, parts, assignment, server, LocalEngine(cohort))
 
 
+def _poisoned(rows: np.ndarray, experiment: Experiment, prepared: Prepared, client: str) -> np.ndarray:
+    """Return an attacker's training rows, a share of them in the poisoned copy of the data."""
+    attack = experiment.adversary.attack if experiment.adversary else None
+    if not isinstance(attack, DataAttack):
+        return rows
+    changed = stream(experiment.seed, "poison", client).permutation(len(rows)) < round(attack.share * len(rows))
+    return np.where(changed, rows + prepared.poisoned[attack], rows)
+
+
 def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
     """Evaluate the global models of federations that share model and data, all at once.
 
-    Each gets loss and accuracy on its validation and test rows, and on every client's own test rows.
+    Each gets loss and accuracy on its validation and test rows, and on every client's own test rows; one with a
+    backdoor also the share of test rows of other classes that the trigger sends to the target.
     """
     first = federations[0]
     params = stack([federation.server.params for federation in federations])
@@ -152,6 +191,20 @@ def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
             if part == "test":
                 owner = federation.assignment.owner[some]
                 result["per_client"] = score.by_client(owner, federation.assignment.names)
+    with_backdoor = [
+        (federation, result, federation.experiment.adversary.attack)
+        for federation, result in zip(federations, results, strict=True)
+        if federation.experiment.adversary and isinstance(federation.experiment.adversary.attack, Backdoor)
+    ]
+    if with_backdoor:
+        rows = [
+            f.split.test[first.prepared.dataset.labels[f.split.test] != attack.target] + f.prepared.poisoned[attack]
+            for f, _, attack in with_backdoor
+        ]
+        params = stack([federation.server.params for federation, *_ in with_backdoor])
+        scores = evaluate(first.model, params, first.prepared.table, first.prepared.labels, rows)
+        for (_, result, _), score in zip(with_backdoor, scores, strict=True):
+            result["backdoor"] = {"success": score.accuracy}
     return results
 
 

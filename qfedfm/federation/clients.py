@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
+from ..attacks import Adversary, UpdateAttack
 from ..declaration import declared
 from ..errors import ConfigurationError
 from ..heads.model import Model
 from ..params import Params, Specs, difference, stack, unstack
-from ..seal import Header
 from ..seeds import stream
 from ..training import Adam, Lane, Optimizer, train_cohort
 from ..training.cohort import MEMORY_BUDGET
-from .messages import SERVER, Channel, Report
+from .messages import SERVER, Channel, Encoded, Report
 
 Intervention = Callable[[str, int, Params], Params]
 
@@ -51,10 +51,10 @@ class Cohort:
 
     rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). home: initial values of the
     parameters that do not travel: frozen ones, which stay so, and those that each client keeps for itself. memory: what
-    each client remembers between rounds, as tensors named "optimizer:...", "codec:..." and "own:...". intervene: for
-    experiments on failures and attacks, maps (client, round, delta) to the delta that is sent; what it raises is that
-    client's failure. began: for each client the last round it began and its memory then, so that a round that failed
-    can be repeated.
+    each client remembers between rounds, as tensors named "optimizer:...", "codec:..." and "own:...". adversary,
+    attackers: how some clients attack, and which. intervene: for experiments on failures, maps (client, round, delta)
+    to the delta that is sent; what it raises is that client's failure. began: for each client the last round it began
+    and its memory then, so that a round that failed can be repeated.
     """
 
     model: Model
@@ -66,6 +66,8 @@ class Cohort:
     seed: int
     home: Params = field(default_factory=dict)
     memory: dict[str, Params] = field(default_factory=dict)
+    adversary: Adversary | None = None
+    attackers: frozenset[str] = frozenset()
     intervene: Intervention | None = None
     memory_budget: int = MEMORY_BUDGET
     began: dict[str, tuple[int, Params]] = field(default_factory=dict)
@@ -82,17 +84,18 @@ class Cohort:
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """One client with the model it received."""
+class Opened:
+    """One client with the model it received in a round; base_hash: the model's, as the server says."""
 
     federation: int
     client: str
-    header: Header
+    round: int
+    base_hash: str
     params: Params
 
 
 @dataclass(frozen=True)
-class _Local:
+class Local:
     """One client after its training."""
 
     params: Params
@@ -105,24 +108,36 @@ def answer(cohorts: Sequence[Cohort], envelopes: Sequence[Mapping[str, bytes]]) 
 
     Cohorts answered together share model, data and training but for the optimiser's learning rates.
     """
-    if len({_common(cohort) for cohort in cohorts}) > 1:
-        raise ConfigurationError("cohorts answered together must share model, data, batch size, and epochs or steps")
     answers: list[dict[str, bytes | Exception]] = [{} for _ in cohorts]
     opened = []
     for federation, (cohort, arrived) in enumerate(zip(cohorts, envelopes, strict=True)):
         for client, data in arrived.items():
             try:
                 header, params, _ = cohort.channel.receive(data, "model", SERVER, client)
-                opened.append(_Opened(federation, client, header, params))
+                opened.append(Opened(federation, client, header.round, header.base_hash, params))
             except Exception as error:  # noqa: BLE001  (whatever stops a client is that client's failure, by name)
                 answers[federation][client] = error
-    for one, local in zip(opened, _train(cohorts, opened), strict=True):
-        cohort = cohorts[one.federation]
+    trained, deltas = train_together(cohorts, opened)
+    for i, (one, local) in enumerate(zip(opened, trained, strict=True)):
         try:
-            answers[one.federation][one.client] = local if isinstance(local, Exception) else _reply(cohort, one, local)
+            answer = local if isinstance(local, Exception) else _reply(cohorts[one.federation], one, local, deltas[i])
         except Exception as error:  # noqa: BLE001  (as above)
-            answers[one.federation][one.client] = error
+            answer = error
+        answers[one.federation][one.client] = answer
     return answers
+
+
+def train_together(
+    cohorts: Sequence[Cohort], opened: Sequence[Opened]
+) -> tuple[list[Local | Exception], dict[int, Params]]:
+    """Train all clients in one cohort; return what became of each, and by position what those that trained would send.
+
+    Where training all at once raises, each is trained alone, so that a failure is that of its own client.
+    """
+    if len({_common(cohort) for cohort in cohorts}) > 1:
+        raise ConfigurationError("cohorts answered together must share model, data, batch size, and epochs or steps")
+    trained = _train(cohorts, opened)
+    return trained, _deltas(cohorts, opened, trained)
 
 
 def travelling(specs: Specs) -> Specs:
@@ -137,26 +152,26 @@ def _common(cohort: Cohort) -> tuple[int | None, ...]:
     return *objects, training.batch_size, training.epochs, training.steps
 
 
-def _train(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> list[_Local | Exception]:
-    """Train all together; where that raises, each alone, so that a failure is that of its own client."""
+def _train(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Local | Exception]:
+    """Train all together; where that raises, each alone."""
     if not opened:
         return []
     try:
-        return [*_train_together(cohorts, opened)]
+        return [*_all_at_once(cohorts, opened)]
     except Exception as error:  # noqa: BLE001  (as in `answer`)
         return [error] if len(opened) == 1 else [_train(cohorts, [one])[0] for one in opened]
 
 
-def _train_together(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> list[_Local]:
+def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Local]:
     first = cohorts[0]
     lanes, states = [], []
     params = stack([_whole(cohorts[one.federation], one) for one in opened])
     fresh = first.training.optimizer.init({name: tensor[:1] for name, tensor in params.items()})
     for one in opened:
         cohort = cohorts[one.federation]
-        generator = stream(cohort.seed, "order", one.client, one.header.round)
+        generator = stream(cohort.seed, "order", one.client, one.round)
         lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer))
-        kept = cohort.recall(one.client, one.header.round, "optimizer")
+        kept = cohort.recall(one.client, one.round, "optimizer")
         states.append(kept or {name: tensor[0] for name, tensor in fresh.items()})
     trained = train_cohort(
         first.model,
@@ -180,26 +195,54 @@ def _train_together(cohorts: Sequence[Cohort], opened: Sequence[_Opened]) -> lis
         }
         for i, lane in enumerate(lanes)
     ]
-    return [_Local(*parts) for parts in zip(unstack(trained.params), after, reports, strict=True)]
+    return [Local(*parts) for parts in zip(unstack(trained.params), after, reports, strict=True)]
 
 
-def _whole(cohort: Cohort, one: _Opened) -> Params:
+def _deltas(
+    cohorts: Sequence[Cohort], opened: Sequence[Opened], trained: Sequence[Local | Exception]
+) -> dict[int, Params]:
+    """Return by position what each client that trained would send, attackers' updates in place of their own."""
+    deltas = {}
+    for i, (one, local) in enumerate(zip(opened, trained, strict=True)):
+        if not isinstance(local, Exception):
+            deltas[i] = difference(local.params, one.params, travelling(cohorts[one.federation].model.specs))
+    for federation, cohort in enumerate(cohorts):
+        if cohort.adversary is None or not isinstance(cohort.adversary.attack, UpdateAttack):
+            continue
+        mine = [i for i in deltas if opened[i].federation == federation]
+        own = [i for i in mine if opened[i].client in cohort.attackers]
+        honest = [i for i in mine if opened[i].client not in cohort.attackers]
+        if not own or not honest or opened[own[0]].round < cohort.adversary.first:
+            continue
+        specs, generator = travelling(cohort.model.specs), stream(cohort.seed, "attack", opened[own[0]].round)
+        crafted = cohort.adversary.attack.craft(
+            stack([deltas[i] for i in own]), stack([deltas[i] for i in honest]), specs, generator
+        )
+        deltas |= zip(own, unstack(crafted), strict=True)
+    return deltas
+
+
+def _whole(cohort: Cohort, one: Opened) -> Params:
     """Return all of the model that a client trains: what it received, what it keeps for itself, what is frozen."""
-    known = cohort.home | cohort.recall(one.client, one.header.round, "own") | one.params
+    known = cohort.home | cohort.recall(one.client, one.round, "own") | one.params
     return {spec.name: known[spec.name] for spec in cohort.model.specs}
 
 
-def _reply(cohort: Cohort, one: _Opened, local: _Local) -> bytes:
-    number = one.header.round
-    delta = difference(local.params, one.params, travelling(cohort.model.specs))
-    if cohort.intervene is not None:
-        delta = cohort.intervene(one.client, number, delta)
-    before = cohort.recall(one.client, number, "codec")
-    body, codec = cohort.channel.encode("update", delta, before, stream(cohort.seed, "encode", one.client, number))
-    reply = cohort.channel.send("update", number, one.client, SERVER, body, one.header.base_hash, local.report)
+def encode_update(cohort: Cohort, one: Opened, local: Local, delta: Params) -> Encoded:
+    """Return a client's update as its codec writes it; the client remembers what it has to for its next round."""
+    before = cohort.recall(one.client, one.round, "codec")
+    generator = stream(cohort.seed, "encode", one.client, one.round)
+    body, codec = cohort.channel.encode("update", delta, before, generator)
     own = {spec.name: local.params[spec.name] for spec in cohort.model.specs if spec.trainable and not spec.shared}
     kept = {"optimizer": local.optimizer if cohort.training.keep_state else {}, "codec": codec, "own": own}
     remembered = {f"{what}:{name}": tensor for what, some in kept.items() for name, tensor in some.items()}
     if remembered:
         cohort.memory[one.client] = remembered
-    return reply
+    return body
+
+
+def _reply(cohort: Cohort, one: Opened, local: Local, delta: Params) -> bytes:
+    if cohort.intervene is not None:
+        delta = cohort.intervene(one.client, one.round, delta)
+    body = encode_update(cohort, one, local, delta)
+    return cohort.channel.send("update", one.round, one.client, SERVER, body, one.base_hash, local.report)

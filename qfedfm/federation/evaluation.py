@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..aggregation.updates import Metric, Utility
 from ..heads.model import Model
 from ..params import Params
 
@@ -58,6 +59,21 @@ def evaluate(
     losses = cross_entropy(outputs.flatten(0, 1), wanted.flatten(), reduction="none").view(index.shape).double()
     right = outputs.argmax(-1) == wanted
     return [Evaluation(losses[g, : len(some)].numpy(), right[g, : len(some)].numpy()) for g, some in enumerate(rows)]
+
+
+def utility_on(model: Model, fixed: Params, table: Tensor, labels: Tensor, rows: np.ndarray) -> Utility:
+    """Return the function that a rule may ask how good models are on `rows` of the feature table.
+
+    fixed: {name: (*shape)}, the parameters that do not travel, the same in every model asked about.
+    """
+
+    def utility(params: Params, metric: Metric) -> np.ndarray:
+        models = len(next(iter(params.values())))
+        whole = {name: tensor.expand(models, *tensor.shape) for name, tensor in fixed.items()} | params
+        scores = evaluate(model, whole, table, labels, [rows] * models)
+        return np.array([score.accuracy if metric == "accuracy" else -score.loss for score in scores])
+
+    return utility
 
 
 def apply_in_pieces(model: Model, params: Params, table: Tensor, index: Tensor) -> Tensor:

@@ -63,6 +63,10 @@ class Channel:
         data, meta, state = self._codec(kind).encode(tensors, self.specs, state, generator)
         return Encoded(data, meta), state
 
+    def decode(self, kind: Kind, body: Encoded) -> Params:
+        """Return the tensors that `encode` wrote; what does not fit raises `SealError`."""
+        return self._codec(kind).decode(body.data, body.tensors, self.specs)
+
     def _codec(self, kind: Kind) -> Codec:
         return self.codec if kind == "update" else Dense()
 
@@ -127,5 +131,5 @@ class Channel:
             raise SealError(f"the report of '{sender}' is not JSON: {error}") from None
         if not isinstance(report, dict):
             raise SealError(f"the report of '{sender}' is not a JSON object")
-        tensors = self._codec(kind).decode(payload[: header.tensor_bytes], header.tensors, self.specs)
-        return header, tensors, report
+        body = Encoded(payload[: header.tensor_bytes], header.tensors)
+        return header, self.decode(kind, body), report

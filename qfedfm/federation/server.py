@@ -13,6 +13,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ..aggregation import Aggregator, Context, Root, Updates
+from ..aggregation.updates import Selects, Utility
 from ..data import Natural, Partition
 from ..declaration import declared
 from ..errors import (
@@ -115,8 +116,8 @@ class Server:
 
     specs: what travels. enrolled: training rows that each client declared when it joined; an update that claims more is
     refused. params: the whole model; what does not travel stays at its initial value here. fewest: the clients that a
-    round needs; as long as so many are left, failing ones are excluded from it. model, root: what the rule may use
-    beside the updates, see `Context`. `params` and the rule's `state` change only when a whole round has been accepted.
+    round needs; as long as so many are left, failing ones are excluded from it. model, root, utility: what the rule may
+    use beside the updates, see `Context`. `params` and the rule's `state` change when a whole round has been accepted.
     """
 
     def __init__(
@@ -131,46 +132,52 @@ class Server:
         fewest: int | None = None,
         model: Model | None = None,
         root: Root | None = None,
+        utility: Utility | None = None,
     ) -> None:
-        self.channel, self.specs, self.aggregator, self.seed, self.per_round = (
-            channel,
-            specs,
-            aggregator,
-            seed,
-            per_round,
-        )
+        self.channel, self.specs, self.seed, self.per_round = channel, specs, seed, per_round
+        self.follow(aggregator)
         self.enrolled = dict(sorted(enrolled.items()))
         self.params = params
         self.fewest = per_round if fewest is None else fewest
-        self.model, self.root = model, root
-        self.state = aggregator.init(specs)
+        self.model, self.root, self.utility = model, root, utility
         self.round = 0
         self._base_hash = ""
         self._sent: dict[str, bytes] = {}
         self._failed: dict[str, str] = {}
+
+    def follow(self, aggregator: Aggregator) -> None:
+        """Take another rule, which begins with its own first state."""
+        self.aggregator, self.state = aggregator, aggregator.init(self.specs)
+
+    def choose(self) -> list[str]:
+        """Return who takes part in the next round, and forget who failed in the last."""
+        self._failed = {}
+        names = list(self.enrolled)
+        generator = stream(self.seed, "select", self.round + 1)
+        if isinstance(self.aggregator, Selects):
+            return self.aggregator.select(self.state, names, self.per_round, generator)
+        chosen = generator.choice(len(names), self.per_round, replace=False)
+        return [names[i] for i in sorted(chosen)]
 
     def begin(self) -> dict[str, bytes]:
         """Start the next round: choose clients and return one sealed model for each that a key can be had for.
 
         Raises as `finish` does for a client that has no key.
         """
-        number = self.round + 1
+        number, chosen = self.round + 1, self.choose()
         if isinstance(self.channel.source, FollowsRounds):
             self.channel.source.begin_round(number)
-        self._failed = {}
-        names = list(self.enrolled)
-        chosen = stream(self.seed, "select", number).choice(len(names), self.per_round, replace=False)
         sent = {spec.name: self.params[spec.name] for spec in self.specs}
         self._base_hash = params_hash(sent)
         self.channel.key_bits.clear()
         generator = stream(self.seed, "encode", SERVER, number)
         body, _ = self.channel.encode("model", sent, {}, generator)
         self._sent = {}
-        for client in (names[i] for i in sorted(chosen)):
+        for client in chosen:
             try:
                 self._sent[client] = self.channel.send("model", number, SERVER, client, body, self._base_hash)
             except KeySourceError as error:
-                self._fail(ClientError(client, number, str(error)), error)
+                self.fail(ClientError(client, number, str(error)), error)
         return self._sent
 
     def finish(self, replies: Replies) -> Round:
@@ -189,18 +196,26 @@ class Server:
                     raise ClientError(client, number, reply.reason) from reply.cause
                 deltas[client], reports[client] = self._open(client, number, reply)
             except ClientError as error:
-                self._fail(error, error.__cause__)
+                self.fail(error, error.__cause__)
+        entries = tuple(self._entry(client, number, replies.get(client), reports.get(client)) for client in self._sent)
+        return self.combine(deltas, reports, entries)
+
+    def combine(
+        self, deltas: Mapping[str, Params], reports: Mapping[str, Report], entries: tuple[Entry, ...] = ()
+    ) -> Round:
+        """Aggregate accepted updates, by client in order of names, and count the round as done."""
+        number = self.round + 1
         rows = tuple(report["rows"] for report in reports.values())
         steps = tuple(report["steps"] for report in reports.values())
         losses = tuple(report["loss"] for report in reports.values())
         updates = Updates(tuple(deltas), stack(list(deltas.values())), rows, steps, losses)
-        entries = tuple(self._entry(client, number, replies.get(client), reports.get(client)) for client in self._sent)
-        info = self._aggregate(updates, Context(number, stream(self.seed, "aggregate", number), self.model, self.root))
+        generator = stream(self.seed, "aggregate", number)
+        info = self._aggregate(updates, Context(number, generator, self.model, self.root, self.utility))
         self.round = number
         loss = sum(report["loss"] * report["rows"] for report in reports.values()) / sum(rows)
         return Round(number, updates.clients, loss, entries, info, self._failed)
 
-    def _fail(self, error: ClientError, cause: BaseException | None) -> None:
+    def fail(self, error: ClientError, cause: BaseException | None) -> None:
         """Note a client's failure; raise it where the round needs everybody, and `QuorumError` below the fewest."""
         if self.fewest == self.per_round:
             raise error from cause
