@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .aggregation import Root
 from .attacks import Attack, Backdoor, DataAttack
 from .backbones import features
 from .data import Assignment, Dataset, Split, assign, split
@@ -26,12 +27,13 @@ from .federation import Channel, Cohort, LocalEngine, Round, Server, evaluate, r
 from .federation.clients import Intervention, travelling
 from .federation.evaluation import utility_on
 from .heads.model import Model
-from .params import Params, params_hash, stack
+from .params import Params, difference, params_hash, stack
 from .progress import Progress
 from .qkd import KeepsAccount
 from .records import EXPERIMENT, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
 from .seeds import stream
+from .training import Lane, train_cohort
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,7 @@ def federate(
         initial,
         clients.fewest(per_round),
         model,
+        root=_root(experiment, prepared, model, home, parts.validation),
         utility=utility_on(model, home, prepared.table, prepared.labels, parts.validation),
     )
     cohort = Cohort(
@@ -163,6 +166,33 @@ def federate(
         intervene=intervene,
     )
     return Federation(experiment, prepared, model, parts, assignment, server, LocalEngine(cohort))
+
+
+def _root(experiment: Experiment, prepared: Prepared, model: Model, home: Params, rows: np.ndarray) -> Root:
+    """Return what turns a model into the update of a client that trains on `rows`, which are the server's own.
+
+    The server's rows are the validation rows, as many as the mean client trains on, in an order that stays the same.
+    """
+    specs = travelling(model.specs)
+    count = min(len(rows), max(1, len(prepared.dataset) // (experiment.clients.count or 10)))
+    lane = stream(experiment.seed, "root").permutation(rows)[:count]
+
+    def train(params: Params) -> Params:
+        training, whole = experiment.training, home | params
+        order = Lane(lane, stream(experiment.seed, "root", "order"), training.optimizer)
+        trained = train_cohort(
+            model,
+            stack([{spec.name: whole[spec.name] for spec in model.specs}]),
+            prepared.table,
+            prepared.labels,
+            [order],
+            batch_size=training.batch_size,
+            epochs=training.epochs,
+            steps=training.steps,
+        )
+        return difference({name: tensor[0] for name, tensor in trained.params.items()}, params, specs)
+
+    return train
 
 
 def _poisoned(rows: np.ndarray, experiment: Experiment, prepared: Prepared, client: str) -> np.ndarray:
