@@ -25,9 +25,9 @@ class AesGcm:
         """Return 256: a message of any length takes one key."""
         return KEY_BITS
 
-    def encrypt(self, key: bytes, nonce: bytes, payload: bytes, associated: Bytes) -> bytes:
-        """Return ciphertext and tag."""
-        return AESGCM(key).encrypt(nonce, payload, associated)
+    def encrypt(self, key: bytes, nonce: bytes, payload: bytes, associated: Bytes, body: memoryview) -> None:
+        """Write ciphertext and tag."""
+        AESGCM(key).encrypt_into(nonce, payload, associated, body)
 
     def decrypt(self, key: bytes, nonce: Bytes, body: Bytes, associated: Bytes) -> bytes:
         """Return the payload."""

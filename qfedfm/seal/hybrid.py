@@ -81,10 +81,11 @@ class _Combined:
     def key_bits(self, payload_length: int) -> int:
         return AesGcm().key_bits(payload_length)
 
-    def encrypt(self, key: bytes, nonce: bytes, payload: bytes, associated: Bytes) -> bytes:
+    def encrypt(self, key: bytes, nonce: bytes, payload: bytes, associated: Bytes, body: memoryview) -> None:
         secret, ciphertext = self._source.encapsulate(self._receiver)
         combined = combine(key, secret, associated, ciphertext)
-        return ciphertext + AesGcm().encrypt(combined, nonce, payload, associated)
+        body[:KEM_BYTES] = ciphertext
+        AesGcm().encrypt(combined, nonce, payload, associated, body[KEM_BYTES:])
 
     def decrypt(self, key: bytes, nonce: Bytes, body: Bytes, associated: Bytes) -> bytes:
         if len(body) < self.overhead:

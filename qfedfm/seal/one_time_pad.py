@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 from cryptography.hazmat.primitives.poly1305 import Poly1305
+from numpy.typing import NDArray
 
 from ..declaration import declared
 from ..errors import ConfigurationError
@@ -33,16 +34,17 @@ class Pad:
         """Return 8 bits for every byte and 256 for the tag."""
         return 8 * (payload_length + TAG_KEY_BYTES)
 
-    def encrypt(self, key: bytes, nonce: bytes, payload: bytes, associated: Bytes) -> bytes:
-        """Return ciphertext and tag."""
-        ciphertext = _xor(payload, key[TAG_KEY_BYTES:])
-        return ciphertext + Poly1305.generate_tag(key[:TAG_KEY_BYTES], _tagged(associated, nonce, ciphertext))
+    def encrypt(self, key: bytes, nonce: bytes, payload: bytes, associated: Bytes, body: memoryview) -> None:
+        """Write ciphertext and tag."""
+        ciphertext = body[:-TAG_BYTES]
+        np.bitwise_xor(_bytes(payload), _pad(key), out=_bytes(ciphertext))
+        body[-TAG_BYTES:] = _tag(key, associated, nonce, ciphertext).finalize()
 
     def decrypt(self, key: bytes, nonce: Bytes, body: Bytes, associated: Bytes) -> bytes:
         """Return the payload."""
         ciphertext, tag = body[:-TAG_BYTES], bytes(body[-TAG_BYTES:])
-        Poly1305.verify_tag(key[:TAG_KEY_BYTES], _tagged(associated, nonce, ciphertext), tag)
-        return _xor(ciphertext, key[TAG_KEY_BYTES:])
+        _tag(key, associated, nonce, ciphertext).verify(tag)
+        return np.bitwise_xor(_bytes(ciphertext), _pad(key)).tobytes()
 
 
 @declared
@@ -83,10 +85,17 @@ class OneTimePad:
         return unseal_with(Pad(), self.suite, data, expected, source, seen, max_bytes)
 
 
-def _xor(data: Bytes, pad: Bytes) -> bytes:
-    return np.bitwise_xor(np.frombuffer(data, np.uint8), np.frombuffer(pad, np.uint8)).tobytes()
+def _bytes(data: Bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)
 
 
-def _tagged(associated: Bytes, nonce: Bytes, ciphertext: Bytes) -> bytes:
-    """Return what the tag covers; the lengths at the end make it impossible to read it in two ways."""
-    return b"".join((associated, nonce, ciphertext, struct.pack(">QQ", len(associated), len(ciphertext))))
+def _pad(key: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(key, np.uint8, offset=TAG_KEY_BYTES)
+
+
+def _tag(key: bytes, associated: Bytes, nonce: Bytes, ciphertext: Bytes) -> Poly1305:
+    """Return the tag's state at its end; the lengths there make it impossible to read what it covers in two ways."""
+    tag = Poly1305(key[:TAG_KEY_BYTES])
+    for part in (associated, nonce, ciphertext, struct.pack(">QQ", len(associated), len(ciphertext))):
+        tag.update(part)
+    return tag

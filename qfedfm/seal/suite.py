@@ -7,6 +7,7 @@ can by cutting the line, but learns nothing and cannot have a key used twice; an
 good tag, a forged header does not lock later messages out.
 """
 
+import io
 import os
 from dataclasses import replace
 from typing import Protocol, TypeAlias
@@ -32,8 +33,8 @@ class Cipher(Protocol):
         """Return how many bits of key a payload of so many bytes takes."""
         ...
 
-    def encrypt(self, key: bytes, nonce: bytes, payload: bytes, associated: Bytes) -> bytes:
-        """Return the body."""
+    def encrypt(self, key: bytes, nonce: bytes, payload: bytes, associated: Bytes, body: memoryview) -> None:
+        """Write the body, so that it lies in the envelope at once; `body` has its length."""
         ...
 
     def decrypt(self, key: bytes, nonce: Bytes, body: Bytes, associated: Bytes) -> bytes:
@@ -51,8 +52,12 @@ def seal_with(cipher: Cipher, suite: str, header: Header, payload: bytes, source
     bits = cipher.key_bits(len(payload))
     key = _checked(source.draw(header.sender, header.receiver, bits, header.kind), bits)
     associated = prefix(replace(header, suite=suite, key_ids=key.ids))
-    nonce = os.urandom(NONCE_BYTES)
-    return associated + nonce + cipher.encrypt(key.material, nonce, payload, associated)
+    start = associated + os.urandom(NONCE_BYTES)
+    envelope = io.BytesIO(bytes(len(start) + len(payload) + cipher.overhead))
+    with envelope.getbuffer() as view:
+        view[: len(start)] = start
+        cipher.encrypt(key.material, start[len(associated) :], payload, associated, view[len(start) :])
+    return envelope.getvalue()  # not a copy
 
 
 def unseal_with(
