@@ -1,19 +1,25 @@
 """What an aggregation rule gets and gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..heads.model import Model
 from ..params import Params, Specs
 
+BLOCK = 8192  # columns converted to float64 at a time: 100 clients x 8192 x 8 bytes stay in the cache
 Info = dict[str, Any]
 Root = Callable[[Params], Params]
 """Global parameters {name: (*shape)} to the update that a client with the server's own rows would send."""
+Metric = Literal["accuracy", "loss"]
+Utility = Callable[[Params, Metric], NDArray[np.float64]]
+"""G sets of global parameters {name: (G, *shape)} to how good each is on the server's validation rows, (G,): its
+accuracy, or its negative mean cross-entropy in nats. More is better."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +50,14 @@ class Context:
 
     round: its number. generator: a random stream of the rule's own. model: the head that is being trained, whose
     circuit and `apply` a rule may evaluate. root: what the server's own rows make of a model; None where it has none.
+    utility: how good models are on the server's validation rows; None where it has none.
     """
 
     round: int
     generator: np.random.Generator
     model: Model | None = None
     root: Root | None = None
+    utility: Utility | None = None
 
 
 @runtime_checkable
@@ -67,7 +75,20 @@ class Aggregator(Protocol):
         ...
 
 
+@runtime_checkable
+class Selects(Protocol):
+    """A rule that also says who trains in a round, by what it remembers."""
+
+    def select(self, state: Params, clients: Sequence[str], count: int, generator: np.random.Generator) -> list[str]:
+        """Return `count` of the enrolled clients, in the order given."""
+        ...
+
+
 def weighted_sum(weights: Tensor, stacked: Tensor) -> Tensor:
-    """Return sum_i weights_i stacked_i over the leading axis, accumulated in float64, in the type of `stacked`."""
-    total: Tensor = torch.tensordot(weights, stacked.double(), dims=1)
-    return total.to(stacked.dtype)
+    """Return sum_i weights_i stacked_i over the leading axis, accumulated in float64, in the type of `stacked`.
+
+    A block of columns at a time, so that no float64 copy of all updates is made.
+    """
+    flat = stacked.reshape(len(stacked), -1)
+    blocks = [torch.tensordot(weights, block.double(), dims=1) for block in flat.split(BLOCK, dim=1)]
+    return torch.cat(blocks).view(stacked.shape[1:]).to(stacked.dtype)
