@@ -168,15 +168,18 @@ class Experiment:
     def payload_bytes(self) -> dict[str, int]:
         """Return the length of a message's payload before it is sealed, by its kind: "model" down, "update" up.
 
-        From the tensors that travel, encoded by the codec, and the report; within some bytes, for numbers in a report
-        have as many digits as they need.
+        From the tensors that travel (a model as it is, an update of random numbers encoded by the codec) and the report;
+        within some bytes, for numbers in a report have as many digits as they need, and more for a codec whose length
+        depends on the update.
         """
         model = self.head.bind(*_sizes(self.data)).with_precision(self.precision)
         specs = travelling(model.specs)
-        zeros = {spec.name: torch.zeros(spec.shape, dtype=spec.torch_dtype) for spec in specs}
-        tensors = len(self.codec.encode(zeros, specs, {}, stream(self.seed))[0])
+        generator = stream(self.seed, "payload")
+        update = {spec.name: torch.from_numpy(generator.normal(size=spec.shape)).to(spec.torch_dtype) for spec in specs}
+        up = len(self.codec.encode(update, specs, {}, generator)[0])
+        down = sum(spec.size * spec.torch_dtype.itemsize for spec in specs)
         report = {"rows": 100, "steps": 100, "executions": 10000, "loss": 0.6931471805599453}
-        return {"model": tensors + len(json.dumps({})), "update": tensors + len(json.dumps(report))}
+        return {"model": down + len(json.dumps({})), "update": up + len(json.dumps(report))}
 
     @cached_property
     def identity(self) -> str:

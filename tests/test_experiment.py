@@ -13,9 +13,59 @@ from tiny import arrays
 from tiny import experiment as tiny_experiment
 
 from qfedfm import Experiment, run
-from qfedfm.aggregation import AngularMean, Mean
+from qfedfm.aggregation import (
+    AngularMean,
+    Bucketing,
+    Bulyan,
+    CentredClipping,
+    CmaEs,
+    EvolutionaryWeights,
+    ExactSolver,
+    FedAdagrad,
+    FedAdam,
+    FedAvgM,
+    FedNova,
+    FedYogi,
+    FidelityWeighted,
+    FisherWeighted,
+    FLTrust,
+    FoolsGold,
+    GeodesicMean,
+    GeometricMedian,
+    GhzMean,
+    Krum,
+    Mean,
+    Median,
+    MedianDistance,
+    MinimumDiameter,
+    MultiKrum,
+    NormClipping,
+    Qaoa,
+    QFedAvg,
+    QuantumEvolution,
+    QuboSubset,
+    RandomSearch,
+    RootDistance,
+    SimulatedAnnealing,
+    TrimmedMean,
+    ValidationLoss,
+)
+from qfedfm.attacks import (
+    Adversary,
+    Alie,
+    AngleDrift,
+    Backdoor,
+    FreeRider,
+    Gaussian,
+    InnerProduct,
+    LabelFlip,
+    MinMax,
+    PeriodShift,
+    Scaling,
+    SignFlip,
+)
 from qfedfm.backbones import HuggingFace, Identity, MiniLM
-from qfedfm.codecs import Dense
+from qfedfm.codecs import Dense, Quantized, RandomSparsification, SeedScalar, Sign, TensorTrain, TopK
 from qfedfm.data import IID, ArrayFile, Csv, Dirichlet, Natural, NaturalSplit, Sentiment
 from qfedfm.data.sentiment import Domain
 from qfedfm.declaration import declared
@@ -56,6 +106,15 @@ kind = "Adam"
 learning_rate = 0.1
 """
 
+CODECS = (Dense, Quantized, RandomSparsification, SeedScalar, Sign, TopK)
+RULES = (
+    Mean, AngularMean, Bulyan, CentredClipping, FLTrust, FedAdagrad, FedAdam, FedAvgM, FedNova, FedYogi,
+    FidelityWeighted, FisherWeighted, FoolsGold, GeodesicMean, GeometricMedian, GhzMean, Median, MinimumDiameter,
+    MultiKrum, NormClipping, QFedAvg, TrimmedMean,
+)  # fmt: skip
+HOSTILE = (
+    LabelFlip, Backdoor, SignFlip, Gaussian, Scaling, Alie, InnerProduct, MinMax, FreeRider, PeriodShift, AngleDrift,
+)  # fmt: skip
 KERNELS = st.builds(
     Kernel,
     circuit=st.sampled_from(["iqp", "angle_ring", Path("own/circuit.qasm")]),
@@ -165,11 +224,21 @@ PIECES = {
         steps=st.none() | whole,
         keep_state=st.booleans(),
     ),
-    "codec": st.builds(Dense),
+    "codec": st.one_of(*(st.builds(codec) for codec in CODECS), st.builds(TensorTrain, rank=whole)),
     "seal": st.builds(Aead, keys=PRESHARED | QUANTUM)
     | st.builds(HybridAead, keys=PRESHARED | QUANTUM)
     | st.builds(OneTimePad, keys=QUANTUM),
-    "aggregation": st.builds(Mean) | st.builds(AngularMean),
+    "aggregation": st.one_of(*(st.builds(rule) for rule in RULES))
+    | st.builds(Bucketing, rule=st.builds(Krum, f=whole), size=whole)
+    | st.builds(
+        QuboSubset, solver=st.one_of(*(st.builds(solver) for solver in (ExactSolver, SimulatedAnnealing, Qaoa)))
+    )
+    | st.builds(
+        EvolutionaryWeights,
+        objective=st.one_of(*(st.builds(goal) for goal in (MedianDistance, RootDistance, ValidationLoss))),
+        search=st.one_of(*(st.builds(search) for search in (QuantumEvolution, CmaEs, RandomSearch))),
+    ),
+    "adversary": st.none() | st.builds(Adversary, attack=st.one_of(*(st.builds(a) for a in HOSTILE)), fraction=share),
     "rounds": whole,
     "validation": st.floats(0.05, 0.4),
     "test": st.floats(0.05, 0.5),
