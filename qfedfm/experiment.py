@@ -168,7 +168,7 @@ class Experiment:
     def payload_bytes(self) -> dict[str, int]:
         """Return the length of a message's payload before it is sealed, by its kind: "model" down, "update" up.
 
-        From the tensors that travel (a model as it is, an update of random numbers encoded by the codec) and the report;
+        From the tensors that travel (a model as it is, an update of random numbers through the codec) and the report,
         within some bytes, for numbers in a report have as many digits as they need, and more for a codec whose length
         depends on the update.
         """

@@ -73,6 +73,16 @@ from qfedfm.demo import experiment as demonstration
 from qfedfm.errors import CircuitError, ConfigurationError, DataError
 from qfedfm.federation import Clients, Training
 from qfedfm.heads import Head, Kernel, Linear, Mlp, Model, Rbf, Variational
+from qfedfm.incentives import (
+    Contribution,
+    FreeRiderScreen,
+    Gtg,
+    Influence,
+    LeaveOneOut,
+    MonteCarlo,
+    Reputation,
+    Shapley,
+)
 from qfedfm.kinds import KINDS, resolve
 from qfedfm.qkd import (
     BeamSplitting,
@@ -112,6 +122,7 @@ RULES = (
     FidelityWeighted, FisherWeighted, FoolsGold, GeodesicMean, GeometricMedian, GhzMean, Median, MinimumDiameter,
     MultiKrum, NormClipping, QFedAvg, TrimmedMean,
 )  # fmt: skip
+VALUATIONS = (Shapley, MonteCarlo, Gtg, LeaveOneOut, Influence)
 HOSTILE = (
     LabelFlip, Backdoor, SignFlip, Gaussian, Scaling, Alie, InnerProduct, MinMax, FreeRider, PeriodShift, AngleDrift,
 )  # fmt: skip
@@ -237,7 +248,10 @@ PIECES = {
         EvolutionaryWeights,
         objective=st.one_of(*(st.builds(goal) for goal in (MedianDistance, RootDistance, ValidationLoss))),
         search=st.one_of(*(st.builds(search) for search in (QuantumEvolution, CmaEs, RandomSearch))),
-    ),
+    )
+    | st.builds(Contribution, method=st.one_of(*(st.builds(method) for method in VALUATIONS)))
+    | st.builds(Reputation)
+    | st.builds(FreeRiderScreen),
     "adversary": st.none() | st.builds(Adversary, attack=st.one_of(*(st.builds(a) for a in HOSTILE)), fraction=share),
     "rounds": whole,
     "validation": st.floats(0.05, 0.4),

@@ -24,7 +24,7 @@ from .qubo import QuboSubset
 from .qubo_solvers import ExactSolver, Qaoa, SimulatedAnnealing
 from .server_optimizer import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from .trimmed_mean import TrimmedMean
-from .updates import Aggregator, Context, Root, Updates
+from .updates import Aggregator, Context, Metric, Root, Selects, Updates, Utility
 from .weight_search import CmaEs, QuantumEvolution, RandomSearch
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "Mean",
     "Median",
     "MedianDistance",
+    "Metric",
     "MinimumDiameter",
     "MultiKrum",
     "NormClipping",
@@ -63,9 +64,11 @@ __all__ = [
     "RandomSearch",
     "Root",
     "RootDistance",
+    "Selects",
     "SimulatedAnnealing",
     "TrimmedMean",
     "Updates",
+    "Utility",
     "ValidationLoss",
     "ensemble_prediction",
 ]

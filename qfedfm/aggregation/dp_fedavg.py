@@ -57,8 +57,8 @@ class DpFedAvg:
         if self.budget is not None and eps > self.budget:
             raise PrivacyExhausted(
                 f"the privacy budget is spent: eps {self.epsilon(rounds - 1) if rounds > 1 else 0:.4g} after "
-                f"{rounds - 1} rounds with the same client, {eps:.4g} after one more, and {self.budget:g} allowed (delta "
-                f"{self.delta:g}): stop here, or begin again with a larger sigma or fewer rounds"
+                f"{rounds - 1} rounds with the same client, {eps:.4g} after one more, and {self.budget:g} allowed "
+                f"(delta {self.delta:g}): stop here, or begin again with a larger sigma"
             )
         clip, n = float(state["clip"]) if self.adaptive else self.clip, len(updates.clients)
         sigma = self.adaptive.sigma_of_sum(self.sigma, n) if self.adaptive else self.sigma
