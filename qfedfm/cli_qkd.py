@@ -37,7 +37,7 @@ def add(qkd: argparse.ArgumentParser) -> None:
     session = commands.add_parser("session", help="one decoy-state BB84 session, from pulses to key, with its ledger")
     with_link(session)
     session.add_argument("--eve", choices=EVES, default="none", help="who listens on the light (default none)")
-    session.add_argument("--fraction", type=float, default=1.0, help="of the pulses that intercept-resend takes")
+    session.add_argument("--fraction", type=float, help="of the pulses that intercept-resend takes (default 1)")
     session.add_argument("--seed", type=int, default=0, help="of the simulation (default 0)")
     session.set_defaults(command=_session)
 
@@ -53,7 +53,7 @@ def add(qkd: argparse.ArgumentParser) -> None:
 
 def with_link(parser: argparse.ArgumentParser, *others: str) -> None:
     """Add the options that choose a simulated link; others: names that stand for something else than a link."""
-    parser.add_argument("--link", choices=(*LINKS, *others), default="metro", help="hardware (default metro)")
+    parser.add_argument("--link", choices=(*LINKS, *others), help="hardware (default: the file's own, or metro)")
     parser.add_argument("--km", type=float, default=25.0, help="fibre length (default 25)")
     parser.add_argument("--block", type=int, default=1_000_000, help="sifted bits a session (default 1000000)")
 
@@ -83,6 +83,10 @@ def _session(arguments: argparse.Namespace) -> None:
     from .qkd import run_session
     from .qkd.authentication import SESSION_BITS, AuthenticationPool
 
+    if arguments.fraction is not None and arguments.eve not in ("intercept-resend", "breidbart"):
+        raise ConfigurationError(f"--fraction is of intercept-resend and breidbart; got --eve {arguments.eve}")
+    if arguments.seed < 0:
+        raise ConfigurationError(f"--seed: expected a whole number of 0 or more; got {arguments.seed}")
     protocol = _tuned(arguments)
     generator = np.random.default_rng(arguments.seed)
     with Progress("session", 7) as bar:
@@ -91,7 +95,7 @@ def _session(arguments: argparse.Namespace) -> None:
             round(protocol.pulses()),
             generator,
             AuthenticationPool(generator.bytes(SESSION_BITS // 8)),
-            _eve(arguments.eve, arguments.fraction),
+            _eve(arguments.eve, 1.0 if arguments.fraction is None else arguments.fraction),
             progress=lambda stage, _done, _of: bar.advance(stage),
         )
     rates = {"QBER of the key": done.qber_key, "QBER of the test basis": done.qber_test}
@@ -110,9 +114,20 @@ def _session(arguments: argparse.Namespace) -> None:
 
 def _budget(arguments: argparse.Namespace) -> None:
     from .experiment import Experiment
-    from .qkd import budget
+    from .qkd import DecoyBB84, Scenario, budget
 
-    found = budget(Experiment.load(arguments.file, arguments.settings), _tuned(arguments))
+    experiment = Experiment.load(arguments.file, arguments.settings)
+    keys = experiment.seal.keys
+    declared = keys.keys if isinstance(keys, Scenario) else keys
+    if arguments.link is None and isinstance(declared, DecoyBB84):
+        protocol, where = declared, "the link that the file declares"
+    else:
+        protocol, where = (
+            _tuned(arguments),
+            f"{arguments.link or 'metro'} link, {arguments.km:g} km, tuned for the block",
+        )
+    found = budget(experiment, protocol)
+    print(f"{where}:")
     print(found)
     _save(arguments.plot, found.plot)
 
@@ -128,7 +143,7 @@ def _tuned(arguments: argparse.Namespace) -> "DecoyBB84":
     """Return the protocol for the asked link and block, its intensities chosen for that block."""
     from .qkd import DecoyBB84
 
-    return DecoyBB84(_link(arguments.link, arguments.km), block=arguments.block).tuned()
+    return DecoyBB84(_link(arguments.link or "metro", arguments.km), block=arguments.block).tuned()
 
 
 def _link(name: str, km: float) -> "Link":

@@ -21,15 +21,16 @@ from .attacks import Attack, Backdoor, DataAttack
 from .backbones import features
 from .data import Assignment, Dataset, Split, assign, split
 from .environment import environment
-from .errors import RunError
+from .errors import ConfigurationError, RunError, nearest
 from .experiment import Experiment
 from .federation import Channel, Cohort, LocalEngine, Round, Server, evaluate, run_round
 from .federation.clients import Intervention, travelling
 from .federation.evaluation import utility_on
+from .federation.messages import SERVER
 from .heads.model import Model
 from .params import Params, difference, params_hash, stack
 from .progress import Progress
-from .qkd import KeepsAccount
+from .qkd import KeepsAccount, NamesNodes
 from .records import EXPERIMENT, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
 from .seeds import stream
@@ -132,6 +133,8 @@ def federate(
     if experiment.adversary:
         attackers = experiment.adversary.members(sorted(rows), seed)
         rows |= {name: _poisoned(rows[name], experiment, prepared, name) for name in attackers}
+    if isinstance(experiment.seal.keys, NamesNodes):
+        _known(experiment.seal.keys.nodes, [SERVER, *rows])
     specs, source = travelling(model.specs), experiment.seal.connect()
 
     def channel() -> Channel:
@@ -166,6 +169,17 @@ def federate(
         intervene=intervene,
     )
     return Federation(experiment, prepared, model, parts, assignment, server, LocalEngine(cohort))
+
+
+def _known(named: Iterable[str], nodes: Sequence[str]) -> None:
+    wrong = [
+        f"seal.keys speaks of '{name}', which is no node of this federation{nearest(name, nodes)}; nodes are "
+        f"{', '.join(nodes[:6])}{', ...' if len(nodes) > 6 else ''}"
+        for name in named
+        if name not in nodes
+    ]
+    if wrong:
+        raise ConfigurationError(wrong)
 
 
 def _root(experiment: Experiment, prepared: Prepared, model: Model, home: Params, rows: np.ndarray) -> Root:

@@ -100,3 +100,19 @@ def test_every_block_of_the_page_on_quantum_keys_runs_and_does_what_it_says(work
     assert namespace["eve"].ledger.delivered == 0
     assert [line.get("excluded") for line in namespace["result"].rounds] == [None, [], [], []]
     assert "[None, [], ['client-001'], ['client-002']]" in capsys.readouterr().out
+
+
+def test_the_experiment_file_of_the_page_on_quantum_keys_is_valid():
+    text = (ROOT / "docs" / "qkd.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"^```\n(\[seal\]\n.*?)^```", text, re.MULTILINE | re.DOTALL)
+    keys = Experiment.from_toml(table).seal.keys
+    keys.check()
+    assert keys.source == "qkd-simulated"
+
+
+@pytest.mark.slow
+def test_the_page_on_contributions_runs(workplace, capsys):
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "contributions.md"):
+        exec(block, namespace)
+    assert "client-004" in capsys.readouterr().out

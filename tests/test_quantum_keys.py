@@ -26,7 +26,6 @@ from qfedfm.qkd import (
     budget,
     metro,
 )
-from qfedfm.qkd.authentication import SESSION_BITS
 from qfedfm.qkd.etsi014 import serve
 from qfedfm.qkd.etsi014.certificates import make_certificates
 from qfedfm.seal import Aead, OneTimePad
@@ -115,16 +114,32 @@ def test_eve_on_one_link_costs_that_link_its_key_for_the_round_and_no_other():
     assert all("intercept-resend" in record["eve"] for record in caught)
 
 
-def test_sessions_that_are_given_up_are_paid_for_from_store():
-    keys = source(events=(Eavesdropping("b", InterceptResend(), first=2),))
-    keys.draw(*A_TO_B, 256, "model")
-    for number in range(2, 9):
+def test_a_link_comes_back_when_eve_has_gone_however_long_she_stayed():
+    keys = source(events=(Eavesdropping("b", InterceptResend(), first=1, last=9),))
+    for number in range(1, 10):
         keys.begin_round(number)
         with pytest.raises(KeyExhausted, match="given up"):
             keys.draw(*A_TO_B, 256, "model")
+    keys.begin_round(10)
+    keys.draw(*A_TO_B, 256, "model")
     balance = keys.account()[-1]
-    assert balance["authentication"] >= 3 * SESSION_BITS
     assert balance["left"] == balance["delivered"] - balance["drawn"] - balance["authentication"]
+
+
+def test_a_scenario_about_nobody_is_refused(tmp_path):
+    wrong = Scenario(PROTOCOL, (Outage("client-0001"), Outage("server"), Outage("harbour")))
+    with pytest.raises(
+        ConfigurationError, match=r"'client-0001', which is no node .*did you mean 'client-001'"
+    ) as caught:
+        qfedfm.run(replace(FEDERATION, seal=Aead(wrong)), tmp_path / "run", progress=False)
+    assert len(caught.value.problems) == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_block_that_gives_no_key_is_refused_before_anything_is_loaded():
+    small = replace(PROTOCOL, block=5000)
+    with pytest.raises(ConfigurationError, match=r"a block of 5000 sifted bits gives no key on this link .*tuned\(\)"):
+        replace(FEDERATION, seal=Aead(small)).check()
 
 
 def test_an_outage_is_named():

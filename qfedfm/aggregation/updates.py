@@ -90,5 +90,5 @@ def weighted_sum(weights: Tensor, stacked: Tensor) -> Tensor:
     A block of columns at a time, so that no float64 copy of all updates is made.
     """
     flat = stacked.reshape(len(stacked), -1)
-    blocks = [torch.tensordot(weights, block.double(), dims=1) for block in flat.split(BLOCK, dim=1)]
+    blocks = [torch.tensordot(weights, block.double(), dims=1) for block in torch.split(flat, BLOCK, dim=1)]
     return torch.cat(blocks).view(stacked.shape[1:]).to(stacked.dtype)

@@ -17,7 +17,7 @@ from .events import Eavesdropping, Event, Outage
 from .finite_key import FiniteKey, finite_length
 from .gg02 import Gg02
 from .key_store import KeyStore, KeySupply, RandomSupply
-from .keys import FollowsRounds, KeepsAccount, Key, Keys, KeySource, Source
+from .keys import FollowsRounds, KeepsAccount, Key, Keys, KeySource, NamesNodes, Source
 from .link import (
     Detectors,
     Fibre,
@@ -87,6 +87,7 @@ __all__ = [
     "Keys",
     "Ledger",
     "Link",
+    "NamesNodes",
     "Network",
     "NoDecoyBB84",
     "Outage",

@@ -80,6 +80,12 @@ class AuthenticationPool:
             self.taken += bits
         return taken
 
+    def put_back(self, material: bytes) -> None:
+        """Return what was taken last and never used, to be the next that is taken."""
+        with self._lock:
+            self._left[:0] = material
+            self.taken -= 8 * len(material)
+
     def replenish(self, material: bytes) -> None:
         """Add new secret key behind what is left."""
         with self._lock:

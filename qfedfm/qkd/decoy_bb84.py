@@ -42,7 +42,7 @@ class DecoyBB84(LinkProtocol):
     f_ec: Inefficiency = 1.16
     block: Annotated[int, Field(ge=1, le=10**12)] = 10**7
     eps_sec: Failure = 1e-10
-    eps_cor: Failure = 1e-15
+    eps_cor: Annotated[float, Field(ge=1e-20, lt=1)] = 1e-15
     source: ClassVar[Source] = "qkd-simulated"
 
     def connect(self) -> "SimulatedSource":
@@ -57,6 +57,15 @@ class DecoyBB84(LinkProtocol):
             raise ConfigurationError(
                 "DecoyBB84: expected three intensities, the signal above the sum of the two decoys, such as "
                 f"PulsedSource(intensities=(0.5, 0.1, 0.0), ...); got {source.intensities}"
+            )
+
+    def check(self) -> None:
+        """Raise `ConfigurationError` if a block of this protocol cannot be expected to give any key."""
+        key = self.finite()
+        if not key.length:
+            raise ConfigurationError(
+                f"DecoyBB84: a block of {self.block} sifted bits gives no key on this link ({key.reason}): take a "
+                "larger block, a shorter link, or intensities for the block, as DecoyBB84(...).tuned() finds them"
             )
 
     def steady(self, link: Link) -> Rate:
@@ -119,6 +128,8 @@ class FiniteDecoyBB84:
 
     def rate(self) -> Rate:
         """Return length / pulses; gain and QBER are those of all intensities in the key basis."""
+        if not self.protocol.expected()[0].sum():
+            return Rate(0.0, self.protocol.link.source.repetition_hz, 0.0, 0.5)
         key, pulses = self.protocol.finite(), self.protocol.pulses()
         n, m, *_ = self.protocol.expected()
         p = self.protocol.link.basis_probability

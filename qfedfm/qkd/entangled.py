@@ -121,7 +121,8 @@ def pair_clicks(link: Link, pairs: float) -> tuple[float, float, float]:
 
 def _pair_rate(link: Link, pairs: float, sifting: float, f_ec: float) -> Rate:
     gain, wrong, clicks = pair_clicks(link, pairs)
-    qber = wrong / gain if gain > 0 else 0.5
+    # both are differences of numbers near 1: below 1e-12 nothing of them is left, and then there is no key
+    qber = min(0.5, max(0.0, wrong / gain)) if gain > 1e-12 else 0.5
     both_live = link.live(clicks)  # make_rate counts the other party's
     bits = both_live * gain * secret_fraction(qber, qber, f_ec)
     rate = make_rate(link, clicks, sifting, gain, qber, bits, (0.0, 0.0))

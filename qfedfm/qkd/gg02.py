@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from ..declaration import declared
+from .entropy import plob
 from .link import Fibre, Fraction, NotNegative, Positive
 from .protocol import Rate
 
@@ -64,8 +65,13 @@ class Gg02:
         return GaussianInformation(i_ab, chi_be, self.reconciliation * i_ab - chi_be)
 
     def rate(self) -> Rate:
-        """Return the key per symbol; every symbol is measured, and there is no QBER (NaN)."""
-        return Rate(max(0.0, self.information().key), self.repetition_hz, 1.0, nan)
+        """Return the key per symbol; every symbol is measured, and there is no QBER (NaN).
+
+        The difference of two large entropies has few digits where loss is extreme: what passes the PLOB bound by
+        rounding is cut to it.
+        """
+        bound = float(plob(self.transmittance()))
+        return Rate(min(bound, max(0.0, self.information().key)), self.repetition_hz, 1.0, nan)
 
     def at(self, km: float) -> "Gg02":
         """Return the same over `km` of the same fibre."""

@@ -64,6 +64,16 @@ class KeepsAccount(Protocol):
 
 
 @runtime_checkable
+class NamesNodes(Protocol):
+    """A declaration of keys that speaks of nodes by name, so that a name nobody has can be refused before a run."""
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Every node that is named."""
+        ...
+
+
+@runtime_checkable
 class Keys(Protocol):
     """The declaration of a key source, written in an experiment; each node connects for itself."""
 

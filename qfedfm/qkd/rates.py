@@ -65,12 +65,14 @@ class RateCurve:
         return ax
 
 
-def rate_curve(protocols: Mapping[str, QkdProtocol] | Sequence[QkdProtocol], km: ArrayLike) -> RateCurve:
+def rate_curve(protocols: QkdProtocol | Mapping[str, QkdProtocol] | Sequence[QkdProtocol], km: ArrayLike) -> RateCurve:
     """Return the rates of `protocols` at each distance of `km` (points,), computed, not simulated.
 
-    protocols: by name, or a sequence that is named by its classes. Satellite passes have no distance and raise
+    protocols: by name, or one or a sequence, named by their classes. Satellite passes have no distance and raise
     `ConfigurationError`.
     """
+    if not isinstance(protocols, Mapping | Sequence):
+        protocols = [protocols]
     named = protocols if isinstance(protocols, Mapping) else {type(p).__name__: p for p in protocols}
     if not named or len(named) != len(protocols):
         raise ConfigurationError(

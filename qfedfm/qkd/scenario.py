@@ -28,6 +28,11 @@ class Scenario:
     sessions_per_round: Annotated[int, Field(ge=1)] | None = None
     source: ClassVar[Source] = "qkd-simulated"
 
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes whose links something befalls."""
+        return tuple(event.node for event in self.events)
+
     def connect(self) -> SimulatedSource:
         """Return the live source."""
         return SimulatedSource(self.keys, self.events, self.sessions_per_round)

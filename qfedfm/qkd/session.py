@@ -55,10 +55,10 @@ def run_session(
 ) -> Session:
     """Run one session over `protocol.link` and return what it came to; `protocol.block` and `f_ec` are not used.
 
-    pulses: how many are sent. secret: the pool both parties share; 512 bits are taken at once and never given back, and
-    as many of the new key, if it has them, go into it. eve: acts on the light. tamper: acts on the messages. progress:
-    called when a stage begins. Raises `KeyExhausted` if the pool is too small to begin, and nothing for what Eve does:
-    a session that was given up says so in `aborted`.
+    pulses: how many are sent. secret: the pool both parties share; 512 bits are set aside at once, given back if it
+    does not come to tags, and as many of the new key, if it has them, go into it. eve: acts on the light. tamper: acts
+    on the messages. progress: called when a stage begins. Raises `KeyExhausted` if the pool is too small to begin, and
+    nothing for what Eve does: a session that was given up says so in `aborted`.
     """
     channel = ClassicalChannel(tamper)
 
@@ -67,8 +67,9 @@ def run_session(
         if progress is not None:
             progress(stage, STAGES.index(stage), len(STAGES))
 
-    if pulses < 1:
-        raise ConfigurationError(f"a session sends at least one pulse, got {pulses}")
+    if int(pulses) != pulses or pulses < 1:
+        raise ConfigurationError(f"a session sends a whole number of pulses, at least one; got {pulses}")
+    pulses = int(pulses)
     final_tag_bits(protocol.eps_cor, pulses)  # refuses what no tag can promise
     keys = secret.take(SESSION_BITS)
     begins("transmission")
@@ -85,9 +86,18 @@ def run_session(
         )
     except ProtocolAbort as reason:
         aborted = str(reason)
+    tagged = alice.tagged or bob.tagged
+    if not tagged:
+        secret.put_back(keys)
     if progress is not None:
         progress("aborted" if aborted else "done", len(STAGES), len(STAGES))
-    ledger = Ledger(pulses=pulses, raw=len(sent.bob.pulse), secret=len(key_alice), **alice.counted)
+    ledger = Ledger(
+        pulses=pulses,
+        raw=len(sent.bob.pulse),
+        secret=len(key_alice),
+        tags=SESSION_BITS if tagged else 0,
+        **alice.counted,
+    )
     whole_bytes = min(ledger.secret, ledger.tags) // 8 * 8
     secret.replenish(np.packbits(key_alice[:whole_bytes]).tobytes())
     return Session(
@@ -122,6 +132,7 @@ class _Alice:
         begins: Callable[[str], None],
     ) -> None:
         self.protocol, self.pulses, self.generator, self.keys, self.begins = protocol, pulses, generator, keys, begins
+        self.tagged = False
         self.counted: dict[str, int] = {}
         self.finite: FiniteKey | None = None
         self.qber_test: ErrorRate | None = None
@@ -138,7 +149,10 @@ class _Alice:
         self.qber_test = tested = ErrorRate(int(estimate.m_test.sum()), int(estimate.n_test.sum()))
         hopeful = self._length(estimate, len(sifted.key) * _shannon(tested))
         if not hopeful.length:
-            raise ProtocolAbort(f"no key can come of this, however well it is reconciled: {hopeful.reason}")
+            raise ProtocolAbort(
+                f"no key can come of this, however well it is reconciled: {hopeful.reason}; without Eve, a larger "
+                "block or the intensities of DecoyBB84.tuned() may do"
+            )
 
         self.begins("reconciliation")
         frames = _frames(sifted.key)
@@ -157,6 +171,7 @@ class _Alice:
         bits = _joined(parts, verified)
         seed = self.generator.bytes(-(-(len(bits) + length - 1) // 8))
         yield LENGTH.pack(length) + seed
+        self.tagged = True
         yield from authenticate_alice(said, heard, self.keys)
 
         self.begins("amplification")
@@ -199,6 +214,7 @@ class _Bob:
 
     def __init__(self, protocol: DecoyBB84, pulses: int, keys: bytes) -> None:
         self.protocol, self.pulses, self.keys = protocol, pulses, keys
+        self.tagged = False
         self.qber_key: ErrorRate | None = None
 
     def party(self, record: BobRecord, said: bytearray, heard: bytearray) -> Party[Bits]:
@@ -221,6 +237,7 @@ class _Bob:
         seed = message[LENGTH.size :]
         if not 1 <= length <= len(bits) or len(seed) != -(-(len(bits) + length - 1) // 8):
             raise ProtocolAbort("the seed of privacy amplification has a wrong length: the message was altered")
+        self.tagged = True
         yield from authenticate_bob(said, heard, self.keys)
         return _amplified(bits, length, seed)
 

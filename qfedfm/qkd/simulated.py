@@ -136,8 +136,12 @@ class SimulatedSource:
     def _run(self, link: _Link, one: str, other: str, events: list[Event]) -> None:
         """Run a session on a link, note it, and say what the trouble is if it gave no key."""
         eve = next((event.eve for event in events if event.eve is not None), None)
-        done = link.supply.run(eve)
         link.sessions += 1
+        try:
+            done = link.supply.run(eve)
+        except KeyExhausted as error:
+            link.trouble = str(error)
+            return
         if not done.ledger.delivered:
             link.trouble = str(done)
         self._records.append(_record(done, self._round, one, other) | {"eve": eve.summary if eve else None})

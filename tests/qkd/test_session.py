@@ -152,20 +152,33 @@ def test_a_pool_that_is_too_small_stops_before_any_pulse(monkeypatch):
         run(secret=AuthenticationPool(bytes(63)))
 
 
-@pytest.mark.parametrize(("protocol", "pulses"), [(PROTOCOL, 0), (replace(PROTOCOL, eps_cor=1e-40), PULSES)])
-def test_settings_that_cannot_be_cost_nothing(protocol, pulses):
+@pytest.mark.parametrize("pulses", [0, -1, 1.5])
+def test_settings_that_cannot_be_cost_nothing(pulses):
     secret = AuthenticationPool(bytes(64))
     with pytest.raises(ConfigurationError):
-        run(protocol, pulses, secret=secret)
+        run(PROTOCOL, pulses, secret=secret)
     assert secret.bits == 512
+    with pytest.raises(ConfigurationError, match="eps_cor"):
+        replace(PROTOCOL, eps_cor=1e-40)
 
 
-def test_a_session_that_was_given_up_spends_its_bits_all_the_same():
-    secret = AuthenticationPool(bytes(64))
+def test_a_session_that_was_given_up_before_its_tags_gives_their_keys_back():
+    secret = AuthenticationPool(bytes(range(64)) + bytes(8))
     done = run(secret=secret, eve=InterceptResend())
     assert done.aborted
+    assert (secret.bits, secret.taken, done.ledger.tags, done.ledger.net) == (576, 0, 0, 0)
+    assert secret.take(512) == bytes(range(64))  # in the same order
+    assert str(done).startswith("given up, no key, 0 bits of the pool spent: ")
+
+
+def test_a_session_whose_tags_were_made_spends_their_keys_whatever_comes_of_it():
+    def alter_tags(sender, index, message):
+        return bytes(len(message)) if len(message) == 16 else message
+
+    secret = AuthenticationPool(bytes(range(64)))
+    done = run(secret=secret, tamper=alter_tags)
+    assert "tag does not fit" in done.aborted
     assert (secret.bits, done.ledger.net) == (0, -512)
-    assert str(done).startswith("given up, no key, 512 bits of the pool spent: ")
 
 
 def test_a_small_block_makes_less_than_its_tags_cost_and_says_so():

@@ -120,7 +120,9 @@ class Kme:
     def dec_keys(self, slave: str, master: str, key_ids: Sequence[str]) -> KeyContainer:
         """Return the keys that `master` got under `key_ids` to `slave`, who asks: all of them, or none."""
         self._serves(slave)
-        if not 1 <= len(key_ids) <= self.limits.max_key_per_request or len(set(key_ids)) != len(key_ids):
+        if not 1 <= len(key_ids) <= self.limits.max_key_per_request or len({i.lower() for i in key_ids}) != len(
+            key_ids
+        ):
             raise Refusal(400, f"expected 1 to {self.limits.max_key_per_request} different key_IDs, got {len(key_ids)}")
         purpose = _delivered(master, slave)
         missing = []
@@ -223,10 +225,23 @@ class SimulatedLink:
             self._refill(initiator, initiator.limits.key_size, 0)
 
     def reserve(self, initiator: Kme, size: int, count: int) -> tuple[str, ...]:
-        """Reserve keys at `initiator`, making new ones as needed, and return their ids; or raise `KeyExhausted`."""
-        with self._lock:
-            self._refill(initiator, size, count)
-            return initiator.store.reserve(self.purpose(initiator, size), count)
+        """Reserve keys at `initiator`, making new ones as needed, and return their ids; or raise `KeyExhausted`.
+
+        What is in stock is had at once, even while the link is busy making key for somebody else.
+        """
+        purpose = self.purpose(initiator, size)
+        try:
+            return initiator.store.reserve(purpose, count)
+        except KeyExhausted:
+            with self._lock:
+                self._refill(initiator, size, count)
+                return initiator.store.reserve(purpose, count)
+        finally:
+            if self._lock.acquire(blocking=False):
+                try:
+                    self._refill(initiator, initiator.limits.key_size, 0)
+                finally:
+                    self._lock.release()
 
     def _refill(self, initiator: Kme, size: int, at_least: int) -> None:
         purpose, limits = self.purpose(initiator, size), initiator.limits

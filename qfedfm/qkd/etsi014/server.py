@@ -18,6 +18,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from filelock import FileLock, Timeout
+
 from ...errors import ConfigurationError, KeySourceError, MissingExtraError
 from ..key_store import KeyStore, KeySupply, RandomSupply
 from .certificates import authority_file, certificate_files
@@ -248,7 +250,14 @@ def serve(
     limits = limits or Limits()
     if len(places) < 2:
         raise ConfigurationError(f"keys are for two KMEs at least, one at either end of a link; got {len(places)}")
+    lock = FileLock(directory / "kme.lock", timeout=0)
     with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except Timeout:
+            raise ConfigurationError(
+                f"the key stores in {directory} are in use by other KMEs: stop those, or take a folder of your own"
+            ) from None
         kmes = []
         for name, (_, saes) in places.items():
             store = stack.enter_context(KeyStore(directory / f"{name}.sqlite"))
