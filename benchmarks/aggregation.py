@@ -150,7 +150,7 @@ def compare_rules() -> tuple[dict[str, float | None], dict[str, float]]:
             read = best(part.sum)
             call = ours(rule, part)
             mine, theirs, result = [], [], call()
-            for _ in range(2):
+            for _ in range(4):
                 mine.append(best(call, 1))
                 theirs.append(flower.seconds(path=path, rule=name, f=F, entries=entries, out=out))
             other = min((t for t in theirs if t is not None), default=None)
@@ -198,7 +198,7 @@ def shapley_seconds() -> float:
 
     def worth() -> np.ndarray:
         game = round_game(rules.AngularMean(), {}, params, updates, made.server.specs, context, "loss")
-        return game.worth(every)
+        return game(every)
 
     return best(worth, 2)
 

@@ -111,8 +111,9 @@ def test_the_experiment_file_of_the_page_on_quantum_keys_is_valid():
 
 
 @pytest.mark.slow
-def test_the_page_on_contributions_runs(workplace, capsys):
+@pytest.mark.parametrize(("page", "shown"), [("contributions", "client-004"), ("threats", "a period away")])
+def test_the_pages_on_clients_run(workplace, capsys, page, shown):
     namespace = {}
-    for block in blocks(ROOT / "docs" / "contributions.md"):
+    for block in blocks(ROOT / "docs" / f"{page}.md"):
         exec(block, namespace)
-    assert "client-004" in capsys.readouterr().out
+    assert shown in capsys.readouterr().out

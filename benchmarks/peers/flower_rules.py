@@ -18,7 +18,7 @@ RULES = {
     "trimmed mean": lambda a, results, f: a.aggregate_trimmed_avg(results, f / len(results)),
     "Krum": lambda a, results, f: a.aggregate_krum(results, f, 0),
     "Multi-Krum": lambda a, results, f: a.aggregate_krum(results, f, len(results) - f),
-    "Bulyan": lambda a, results, f: a.aggregate_bulyan(results, f, a.aggregate_krum, to_keep=0),
+    "Bulyan": lambda a, results, f: a.aggregate_bulyan(list(results), f, a.aggregate_krum, to_keep=0),
 }
 
 
