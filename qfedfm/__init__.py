@@ -12,7 +12,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import aggregation, backbones, codecs, data, evidence, federation, heads, plots, qkd, quantum, seal, training
+    from . import (
+        aggregation,
+        attacks,
+        backbones,
+        codecs,
+        data,
+        evidence,
+        federation,
+        heads,
+        incentives,
+        plots,
+        privacy,
+        qkd,
+        quantum,
+        seal,
+        training,
+        trust,
+    )
     from .arms import twins
     from .comparison import Comparison, compare
     from .data import IID, Dirichlet, Natural, NaturalSplit
@@ -51,6 +68,7 @@ __all__ = [
     "Result",
     "Training",
     "aggregation",
+    "attacks",
     "backbones",
     "codecs",
     "compare",
@@ -58,12 +76,15 @@ __all__ = [
     "evidence",
     "federation",
     "heads",
+    "incentives",
     "plots",
+    "privacy",
     "qkd",
     "quantum",
     "run",
     "seal",
     "training",
+    "trust",
     "twins",
 ]
 

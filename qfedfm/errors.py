@@ -13,6 +13,7 @@ Every message says what was expected, what arrived and what to do about it::
     │   └── UpdateError      a client whose update arrived but is not acceptable
     ├── QuorumError          too few clients are left in a round; names the round and who failed
     ├── AggregationError     a rule that raised or returned what cannot be a model; names rule and round
+    ├── PrivacyExhausted     a client or a model that has no privacy budget left for another round
     ├── SealError            an envelope that was refused
     ├── ProtocolAbort        a QKD session that was given up; it yields no key
     └── KeySourceError       keys that cannot be had
@@ -84,6 +85,10 @@ class QuorumError(QfedfmError):
 
 class AggregationError(QfedfmError):
     """An aggregation rule that raised, or returned what cannot be a model; the message names rule and round."""
+
+
+class PrivacyExhausted(QfedfmError):  # noqa: N818  (as KeyExhausted)
+    """Another round would lose more privacy than was allowed."""
 
 
 class SealError(QfedfmError):

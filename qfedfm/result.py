@@ -21,6 +21,7 @@ from .federation.evaluation import apply_in_pieces
 from .heads.model import Model
 from .ledger import Entry, Ledger
 from .params import Params
+from .privacy import spent_by_client
 from .records import EXPERIMENT, REPORT, RunDirectory
 from .report import LIMITS, Report, Section, canvas, environment_rows, svg, write
 
@@ -136,6 +137,14 @@ class Result:
 
         return pd.DataFrame.from_dict(self.rounds[-1]["per_client"], orient="index").rename_axis("client").reset_index()
 
+    @cached_property
+    def privacy(self) -> dict[str, float]:
+        """Each client's privacy loss, eps at the delta of `Training.privacy`; empty without that mechanism."""
+        training = self.experiment.training
+        if training.privacy is None:
+            return {}
+        return spent_by_client(training.privacy, training.batch_size, self.ledger.entries)
+
     def key_sessions(self) -> "pd.DataFrame":
         """Return one row per session of the run's quantum links, with QBER and ledger; empty without such links."""
         return key_account.sessions(self._record.events())
@@ -170,10 +179,16 @@ class Result:
             "parameters": f"{count['classical']} classical, {count['quantum']} quantum",
             "sent": f"{totals['bytes_down'] / 1e6:.2f} MB down, {totals['bytes_up'] / 1e6:.2f} MB up, all sealed",
             "keys": f"{totals['key_bits']} bits, {keys}{key_account.NOTES.get(keys, '')}",
+            **({"privacy loss": self._privacy_text()} if self.privacy else {}),
             "circuit executions": f"{totals['executions']} in training"
             + (" (exact simulation)" if self.model.model.circuit else ""),
             "directory": str(self.directory),
         }
+
+    def _privacy_text(self) -> str:
+        mechanism = self.experiment.training.privacy
+        assert mechanism is not None
+        return f"eps up to {max(self.privacy.values()):.3g} at delta {mechanism.delta:g} ({type(mechanism).__name__})"
 
     def report(self) -> Path:
         """Write report.html into the run's directory and return its path."""
@@ -190,6 +205,19 @@ class Result:
         )
         title = f"{html.escape(self.experiment.name)}, seed {self.experiment.seed}"
         return f"<table><caption>{title}</caption>{rows}</table>"
+
+
+def _privacy_section(result: Result) -> tuple[Section, ...]:
+    import pandas as pd
+
+    if not result.privacy:
+        return ()
+    table = pd.DataFrame(result.privacy.items(), columns=["client", "eps"])
+    text = (
+        f"{result._privacy_text()}. Noise is drawn from the experiment's seed: this simulates the mechanism and "
+        "protects nothing from whoever knows the seed. Validation and test figures are outside the guarantee."
+    )
+    return (Section("Privacy", text, table=table),)
 
 
 def _report(result: Result, record: RunDirectory) -> Report:
@@ -215,6 +243,7 @@ def _report(result: Result, record: RunDirectory) -> Report:
             Section(
                 "Ledger", "Totals over all clients and rounds, counted from the envelopes really sent.", table=events
             ),
+            *_privacy_section(result),
             *key_account.sections(record.events(), result.experiment.seal.keys.source),
         ),
         environment_rows(record.environment()),

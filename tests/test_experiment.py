@@ -19,6 +19,7 @@ from qfedfm.aggregation import (
     Bulyan,
     CentredClipping,
     CmaEs,
+    DpFedAvg,
     EvolutionaryWeights,
     ExactSolver,
     FedAdagrad,
@@ -84,6 +85,7 @@ from qfedfm.incentives import (
     Shapley,
 )
 from qfedfm.kinds import KINDS, resolve
+from qfedfm.privacy import AdaptiveClip, DpSgd, LocalDp
 from qfedfm.qkd import (
     BeamSplitting,
     DecoyBB84,
@@ -234,6 +236,7 @@ PIECES = {
         epochs=whole,
         steps=st.none() | whole,
         keep_state=st.booleans(),
+        privacy=st.none() | st.builds(DpSgd) | st.builds(LocalDp),
     ),
     "codec": st.one_of(*(st.builds(codec) for codec in CODECS), st.builds(TensorTrain, rank=whole)),
     "seal": st.builds(Aead, keys=PRESHARED | QUANTUM)
@@ -251,6 +254,7 @@ PIECES = {
     )
     | st.builds(Contribution, method=st.one_of(*(st.builds(method) for method in VALUATIONS)))
     | st.builds(Reputation)
+    | st.builds(DpFedAvg, adaptive=st.none() | st.builds(AdaptiveClip))
     | st.builds(FreeRiderScreen),
     "adversary": st.none() | st.builds(Adversary, attack=st.one_of(*(st.builds(a) for a in HOSTILE)), fraction=share),
     "rounds": whole,

@@ -69,3 +69,13 @@ def test_clients_chosen_in_part_pay_for_their_own_rounds(tmp_path: Path) -> None
     eps = spent_by_client(DpSgd(), 8, done.ledger.entries)
     counts = {client: sum(entry.client == client for entry in done.ledger.entries) for client in eps}
     assert all(eps[c] == spent(DpSgd(), 18, 8, 3, n).eps for c, n in counts.items())
+
+
+def test_a_private_run_says_what_it_lost(tmp_path):
+    private = experiment(training=Training(optimizer=Adam(lr=0.05), batch_size=8, privacy=DpSgd(clip=1.0, sigma=1.5)))
+    result = run(private, tmp_path / "run", progress=False)
+    assert set(result.privacy) == {f"client-00{i}" for i in range(3)}
+    assert f"eps up to {max(result.privacy.values()):.3g} at delta" in result.summary()["privacy loss"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "protects nothing from whoever knows the seed" in page
+    assert run(experiment(), tmp_path / "plain", progress=False).privacy == {}

@@ -5,6 +5,7 @@ from .bucketing import Bucketing
 from .bulyan import Bulyan
 from .centred_clipping import CentredClipping
 from .density_matrix import ensemble_prediction
+from .dp_fedavg import DpFedAvg
 from .evolutionary import EvolutionaryWeights, MedianDistance, RootDistance, ValidationLoss
 from .fednova import FedNova
 from .fidelity import FidelityWeighted
@@ -35,6 +36,7 @@ __all__ = [
     "CentredClipping",
     "CmaEs",
     "Context",
+    "DpFedAvg",
     "EvolutionaryWeights",
     "ExactSolver",
     "FLTrust",

@@ -11,8 +11,9 @@ import torch
 from pydantic import Field
 
 from ..declaration import declared
+from ..errors import PrivacyExhausted
 from ..params import Params, Specs, wrap
-from ..privacy import ORDERS, AdaptiveClip, PrivacyExhausted, clip_updates, epsilon, subsampled_gaussian
+from ..privacy import ORDERS, AdaptiveClip, clip_updates, epsilon, subsampled_gaussian
 from ..privacy.clipping import Positive
 from ..privacy.noise import gaussian
 from .updates import Context, Info, Updates

@@ -6,18 +6,21 @@ network. Either way they go through `answer`, which trains them together.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..attacks import Adversary, UpdateAttack
 from ..declaration import declared
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, PrivacyExhausted
 from ..heads.model import Model
 from ..params import Params, Specs, difference, stack, unstack
+from ..privacy import WITHHELD_LOSS, DpSgd, LocalDp, check_budget
 from ..seeds import stream
 from ..training import Adam, Lane, Optimizer, train_cohort
-from ..training.cohort import MEMORY_BUDGET
+from ..training.cohort import MEMORY_BUDGET, steps_in
 from .messages import SERVER, Channel, Encoded, Report
 
 Intervention = Callable[[str, int, Params], Params]
@@ -29,7 +32,7 @@ class Training:
 
     optimizer: its rule. batch_size: rows of a minibatch. epochs: passes over its rows; or `steps` minibatches if given.
     keep_state: whether its optimiser state lives on to the next round it takes part in (False: fresh each round, as in
-    federated averaging).
+    federated averaging). privacy: what it hides of its rows, and from when on it refuses to train.
     """
 
     optimizer: Optimizer = Adam()
@@ -37,12 +40,17 @@ class Training:
     epochs: int = 1
     steps: int | None = None
     keep_state: bool = False
+    privacy: DpSgd | LocalDp | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"Training.{name}: expected at least 1; got {value}")
+
+    def steps_in(self, rows: int) -> int:
+        """Return how many minibatches a client with so many rows takes in a round."""
+        return steps_in(rows, self.batch_size, self.epochs, self.steps)
 
 
 @dataclass
@@ -51,10 +59,10 @@ class Cohort:
 
     rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). home: initial values of the
     parameters that do not travel: frozen ones, which stay so, and those that each client keeps for itself. memory: what
-    each client remembers between rounds, as tensors named "optimizer:...", "codec:..." and "own:...". adversary,
-    attackers: how some clients attack, and which. intervene: for experiments on failures, maps (client, round, delta)
-    to the delta that is sent; what it raises is that client's failure. began: for each client the last round it began
-    and its memory then, so that a round that failed can be repeated.
+    each client remembers between rounds, as tensors named "optimizer:...", "codec:...", "own:..." and "privacy:...".
+    adversary, attackers: how some clients attack, and which. intervene: for experiments on failures, maps (client,
+    round, delta) to the delta that is sent; what it raises is that client's failure. began: for each client the last
+    round it began and its memory then, so that a round that failed can be repeated.
     """
 
     model: Model
@@ -132,11 +140,16 @@ def train_together(
 ) -> tuple[list[Local | Exception], dict[int, Params]]:
     """Train all clients in one cohort; return what became of each, and by position what those that trained would send.
 
-    Where training all at once raises, each is trained alone, so that a failure is that of its own client.
+    Where training all at once raises, each is trained alone, so that a failure is that of its own client. One that has
+    spent its privacy is not trained.
     """
     if len({_common(cohort) for cohort in cohorts}) > 1:
-        raise ConfigurationError("cohorts answered together must share model, data, batch size, and epochs or steps")
-    trained = _train(cohorts, opened)
+        raise ConfigurationError(
+            "cohorts answered together must share model, data, batch size, and epochs or steps, and privacy"
+        )
+    refused = {i: error for i, one in enumerate(opened) if (error := _exhausted(cohorts[one.federation], one))}
+    done = iter(_train(cohorts, [one for i, one in enumerate(opened) if i not in refused]))
+    trained = [refused[i] if i in refused else next(done) for i in range(len(opened))]
     return trained, _deltas(cohorts, opened, trained)
 
 
@@ -145,11 +158,28 @@ def travelling(specs: Specs) -> Specs:
     return tuple(spec for spec in specs if spec.trainable and spec.shared)
 
 
-def _common(cohort: Cohort) -> tuple[int | None, ...]:
+def _common(cohort: Cohort) -> tuple[Any, ...]:
     """Return what cohorts that are answered together have in common."""
     training = cohort.training
     objects = id(cohort.model), id(cohort.table), id(cohort.labels)
-    return *objects, training.batch_size, training.epochs, training.steps
+    return *objects, training.batch_size, training.epochs, training.steps, training.privacy
+
+
+def _exhausted(cohort: Cohort, one: Opened) -> PrivacyExhausted | None:
+    """Return why a client refuses to train another round, if its privacy budget is spent."""
+    training, rows = cohort.training, len(cohort.rows[one.client])
+    if training.privacy is None:
+        return None
+    try:
+        check_budget(training.privacy, rows, training.batch_size, training.steps_in(rows), _rounds(cohort, one))
+    except PrivacyExhausted as error:
+        return error
+    return None
+
+
+def _rounds(cohort: Cohort, one: Opened) -> int:
+    """Return how many private updates a client has made before this round."""
+    return int(cohort.recall(one.client, one.round, "privacy").get("rounds", 0))
 
 
 def _train(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Local | Exception]:
@@ -164,13 +194,15 @@ def _train(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Local | 
 
 def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Local]:
     first = cohorts[0]
+    privacy = first.training.privacy if isinstance(first.training.privacy, DpSgd) else None
     lanes, states = [], []
     params = stack([_whole(cohorts[one.federation], one) for one in opened])
     fresh = first.training.optimizer.init({name: tensor[:1] for name, tensor in params.items()})
     for one in opened:
         cohort = cohorts[one.federation]
         generator = stream(cohort.seed, "order", one.client, one.round)
-        lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer))
+        noise = stream(cohort.seed, "noise", one.client, one.round) if privacy else None
+        lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer, noise))
         kept = cohort.recall(one.client, one.round, "optimizer")
         states.append(kept or {name: tensor[0] for name, tensor in fresh.items()})
     trained = train_cohort(
@@ -184,14 +216,18 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
         steps=first.training.steps,
         state=stack(states) if fresh else {},
         memory_budget=first.memory_budget,
+        privacy=privacy,
     )
     after = unstack(trained.state) if fresh else [{}] * len(opened)
+    examples = trained.examples
+    if privacy:  # how many were sampled is hidden: as many as are expected
+        examples = [trained.steps[i] * min(first.training.batch_size, len(lane.rows)) for i, lane in enumerate(lanes)]
     reports = [
         {
             "rows": len(lane.rows),
             "steps": trained.steps[i],
-            "executions": trained.examples[i] if first.model.circuit else 0,
-            "loss": float(trained.loss[i]),
+            "executions": examples[i] if first.model.circuit else 0,
+            "loss": WITHHELD_LOSS if first.training.privacy else float(trained.loss[i]),
         }
         for i, lane in enumerate(lanes)
     ]
@@ -205,7 +241,11 @@ def _deltas(
     deltas = {}
     for i, (one, local) in enumerate(zip(opened, trained, strict=True)):
         if not isinstance(local, Exception):
-            deltas[i] = difference(local.params, one.params, travelling(cohorts[one.federation].model.specs))
+            cohort = cohorts[one.federation]
+            specs, privacy = travelling(cohort.model.specs), cohort.training.privacy
+            deltas[i] = difference(local.params, one.params, specs)
+            if isinstance(privacy, LocalDp):
+                deltas[i] = privacy.perturb(deltas[i], specs, stream(cohort.seed, "noise", one.client, one.round))
     for federation, cohort in enumerate(cohorts):
         if cohort.adversary is None or not isinstance(cohort.adversary.attack, UpdateAttack):
             continue
@@ -235,6 +275,8 @@ def encode_update(cohort: Cohort, one: Opened, local: Local, delta: Params) -> E
     body, codec = cohort.channel.encode("update", delta, before, generator)
     own = {spec.name: local.params[spec.name] for spec in cohort.model.specs if spec.trainable and not spec.shared}
     kept = {"optimizer": local.optimizer if cohort.training.keep_state else {}, "codec": codec, "own": own}
+    if cohort.training.privacy:
+        kept["privacy"] = {"rounds": torch.tensor(_rounds(cohort, one) + 1)}
     remembered = {f"{what}:{name}": tensor for what, some in kept.items() for name, tensor in some.items()}
     if remembered:
         cohort.memory[one.client] = remembered

@@ -19,6 +19,7 @@ from ..errors import ConfigurationError
 from ..heads.model import Model
 from ..parallel import side_by_side
 from ..params import Params
+from ..privacy import DpSgd, per_example_gradients
 from .optimizers import Optimizer
 
 MEMORY_BUDGET = 256 * 2**20
@@ -30,12 +31,14 @@ class Lane:
     """One client's part of a training job.
 
     rows: (n,) positions of its training rows in the feature table. generator: its own stream, which orders its
-    minibatches. optimizer: may differ from another lane's in learning rates only.
+    minibatches. optimizer: may differ from another lane's in learning rates only. noise: the stream of its noise, where
+    training is private.
     """
 
     rows: np.ndarray
     generator: np.random.Generator
     optimizer: Optimizer
+    noise: np.random.Generator | None = None
 
 
 @dataclass(frozen=True)
@@ -66,13 +69,16 @@ def train_cohort(
     steps: int | None = None,
     state: Params | None = None,
     memory_budget: int = MEMORY_BUDGET,
+    privacy: DpSgd | None = None,
 ) -> Trained:
     """Train every lane from its own row of `params` and return new tensors.
 
     params: {name: (C, *shape)}, left unchanged. table: (rows, n_features); labels: (rows,) int64. Each lane takes
     `epochs` passes over its rows, or exactly `steps` minibatches if that is given. state: optimiser state to go on
     from; None starts afresh. The loss is the cross-entropy, averaged over a batch's real rows. Training takes place on
-    the device that holds `table` and `labels`; what is returned lies where `params` do.
+    the device that holds `table` and `labels`; what is returned lies where `params` do. privacy: clips the gradient of
+    every row and adds noise, and may draw the minibatches (a step without a row is taken on noise alone); the loss that
+    is returned is not private.
     """
     if not lanes or not all(len(lane.rows) for lane in lanes):
         raise ConfigurationError("train_cohort needs at least one client, and at least one row from each")
@@ -81,9 +87,12 @@ def train_cohort(
         raise ConfigurationError(
             f"clients trained together differ in learning rates only; got optimisers {sorted(map(str, plain))}"
         )
-    schedules = [_schedule(lane, batch_size, epochs, steps) for lane in lanes]
+    if privacy and not all(lane.noise for lane in lanes):
+        raise ConfigurationError("train_cohort: private training needs a stream of noise for each client, Lane.noise")
+    schedules = [_schedule(lane, batch_size, epochs, steps, privacy) for lane in lanes]
     order = sorted(range(len(lanes)), key=lambda lane: -len(schedules[lane]))
-    size = max(1, memory_budget // max(1, model.row_bytes * batch_size))
+    copies = 4 * model.dtype.itemsize * sum(spec.size for spec in model.specs) if privacy else 0  # of each row's own
+    size = max(1, memory_budget // max(1, (model.row_bytes + copies) * batch_size))
     state = lanes[0].optimizer.init(params) if state is None else state
     new = {name: tensor.clone() for name, tensor in params.items()}
     new_state = {name: tensor.clone() for name, tensor in state.items()}
@@ -95,7 +104,7 @@ def train_cohort(
             {name: t[index].to(table.device) for name, t in tensors.items()} for tensors in (new, new_state)
         )
         mine = [lanes[i] for i in chosen], [schedules[i] for i in chosen]
-        loss[index] = _train_chunk(model, part, part_state, table, labels, *mine, batch_size).to(loss.device)
+        loss[index] = _train_chunk(model, part, part_state, table, labels, *mine, batch_size, privacy).to(loss.device)
         for target, source in ((new, part), (new_state, part_state)):
             for name, tensor in source.items():
                 target[name][index] = tensor.to(target[name].device)
@@ -106,10 +115,21 @@ def train_cohort(
     return Trained(new, new_state, loss, [len(schedule) for schedule in schedules], examples)
 
 
-def _schedule(lane: Lane, batch_size: int, epochs: int, steps: int | None) -> list[np.ndarray]:
-    """Return the rows of each minibatch of a lane: every epoch a fresh permutation, its last batch maybe short."""
-    per_epoch = -(-len(lane.rows) // batch_size)
-    wanted = per_epoch * epochs if steps is None else steps
+def steps_in(rows: int, batch_size: int, epochs: int, steps: int | None) -> int:
+    """Return how many minibatches a client with so many rows takes: `steps` if given, or those of `epochs` passes."""
+    return -(-rows // batch_size) * epochs if steps is None else steps
+
+
+def _schedule(
+    lane: Lane, batch_size: int, epochs: int, steps: int | None, privacy: DpSgd | None = None
+) -> list[np.ndarray]:
+    """Return the rows of each minibatch of a lane: every epoch a fresh permutation, its last batch maybe short.
+
+    Or Poisson samples, maybe empty, where the privacy accounting is for those.
+    """
+    wanted = steps_in(len(lane.rows), batch_size, epochs, steps)
+    if privacy and privacy.sampling == "poisson":
+        return [privacy.batch(lane.rows, batch_size, lane.generator) for _ in range(wanted)]
     batches: list[np.ndarray] = []
     while len(batches) < wanted:
         shuffled = lane.rows[lane.generator.permutation(len(lane.rows))]
@@ -126,11 +146,12 @@ def _train_chunk(
     lanes: Sequence[Lane],
     schedules: Sequence[Sequence[np.ndarray]],
     batch_size: int,
+    privacy: DpSgd | None,
 ) -> Tensor:
     """Train lanes, ordered by falling number of steps, in place; return the mean loss of each lane's last epoch."""
     device = table.device
     taken = np.array([len(schedule) for schedule in schedules])
-    rows, sizes = (torch.from_numpy(array).to(device) for array in _pack(schedules, batch_size))
+    rows, sizes = (torch.from_numpy(array).to(device) for array in _pack(lanes, schedules, batch_size))
     rates = {
         spec.name: torch.tensor(
             [lane.optimizer.rates.get(spec.part, lane.optimizer.lr) for lane in lanes], dtype=model.dtype, device=device
@@ -141,29 +162,30 @@ def _train_chunk(
         [max(0, len(s) - -(-len(lane.rows) // batch_size)) for s, lane in zip(schedules, lanes, strict=True)],
         device=device,
     )
-    places = torch.arange(batch_size, device=device)
+    places = torch.arange(rows.shape[2], device=device)
     total, seen = (torch.zeros(len(lanes), dtype=model.dtype, device=device) for _ in range(2))
-    frozen = [spec.name for spec in model.specs if not spec.trainable]
+    learnt = [spec.name for spec in model.specs if spec.trainable]
+    noise = [lane.noise for lane in lanes if lane.noise]
+    expected = torch.tensor([min(batch_size, len(lane.rows)) for lane in lanes], device=device)
     for step in range(len(schedules[0])):
         active = int((taken > step).sum())
         index, size = rows[:active, step], sizes[:active, step]
         mask = places < size[:, None]
         live = {name: tensor[:active] for name, tensor in params.items()}
-        leaves = {name: tensor.detach().requires_grad_() for name, tensor in live.items() if name not in frozen}
-        outputs = model.apply({name: leaves.get(name, tensor) for name, tensor in live.items()}, table[index])
-        losses = cross_entropy(outputs.flatten(0, 1), labels[index].flatten(), reduction="none").view(
-            active, batch_size
-        )
-        loss = (losses * mask).sum(1) / size
-        grads = torch.autograd.grad(loss.sum(), list(leaves.values()), materialize_grads=True)
+        if privacy:
+            losses, each = per_example_gradients(model, live, table[index], labels[index], learnt)
+            divisor = expected[:active] if privacy.sampling == "poisson" else size
+            grads = privacy.gradient(each, mask, divisor, noise[:active])
+        else:
+            losses, grads = _mean_gradients(model, live, learnt, table[index], labels[index], mask, size)
         with torch.no_grad():
             lanes_of = {name: tensor[:active] for name, tensor in state.items()}
-            trained = {name: live[name] for name in leaves}
+            trained = {name: live[name] for name in learnt}
             lanes[0].optimizer.step(
                 trained,
-                dict(zip(leaves, grads, strict=True)),
+                dict(zip(learnt, grads, strict=True)),
                 lanes_of,
-                {name: rates[name][:active] for name in leaves},
+                {name: rates[name][:active] for name in learnt},
             )
             counts = step >= last_epoch[:active]
             total[:active] += (losses.detach() * mask).sum(1) * counts
@@ -171,17 +193,32 @@ def _train_chunk(
     return total / seen.clamp(min=1)
 
 
-def _pack(schedules: Sequence[Sequence[np.ndarray]], batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return row positions (C, steps, batch_size), short batches filled with their first, and real sizes (C, steps).
+def _mean_gradients(
+    model: Model, live: Params, learnt: Sequence[str], features: Tensor, labels: Tensor, mask: Tensor, size: Tensor
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """Return the loss of each row (C, R) and the gradients of each client's mean over its real rows."""
+    leaves = {name: live[name].detach().requires_grad_() for name in learnt}
+    outputs = model.apply(live | leaves, features)
+    losses = cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+    loss = (losses * mask).sum(1) / size
+    return losses, torch.autograd.grad(loss.sum(), list(leaves.values()), materialize_grads=True)
 
-    A filling row must be the client's own: a mask hides another's finite values, but NaN times zero is NaN.
+
+def _pack(
+    lanes: Sequence[Lane], schedules: Sequence[Sequence[np.ndarray]], batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return row positions (C, steps, R), short batches filled with their first, and real sizes (C, steps).
+
+    R is `batch_size`, or the size of the largest sample. A filling row must be the client's own: a mask hides another's
+    finite values, but NaN times zero is NaN.
     """
     most = len(schedules[0])
-    rows = np.zeros((len(schedules), most, batch_size), dtype=np.int64)
+    widest = max(batch_size, *(len(batch) for schedule in schedules for batch in schedule))
+    rows = np.zeros((len(schedules), most, widest), dtype=np.int64)
     sizes = np.zeros((len(schedules), most), dtype=np.int64)
     for lane, schedule in enumerate(schedules):
         for step, batch in enumerate(schedule):
-            rows[lane, step] = batch[0]
+            rows[lane, step] = batch[0] if len(batch) else lanes[lane].rows[0]
             rows[lane, step, : len(batch)] = batch
             sizes[lane, step] = len(batch)
     return rows, sizes

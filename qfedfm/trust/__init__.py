@@ -1,5 +1,10 @@
-"""How far a federation can be trusted: attacks against rules, side by side, with seeds and intervals."""
+"""How far a federation can be trusted: rules against attacks, and what updates and models give away.
 
+A gradient can be inverted and a member recognised: the audits here measure it, they do not prevent it.
+"""
+
+from .inversion import Inversion, inversion_audit
+from .membership import Membership, membership_audit
 from .stress import Stress, stress
 
-__all__ = ["Stress", "stress"]
+__all__ = ["Inversion", "Membership", "Stress", "inversion_audit", "membership_audit", "stress"]
