@@ -80,7 +80,8 @@ class Stress:
             ax.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
         ax.set_xticks(range(len(columns)), columns, rotation=60, ha="right", fontsize=7)
         ax.set_yticks(range(len(rules)), rules, fontsize=8)
-        ax.set_title(f"{metric}, mean of {self.frame['seed'].nunique()} seeds; – refused or failed", fontsize=9)
+        seeds = self.frame["seed"].nunique()
+        ax.set_title(f"{metric}, {f'mean of {seeds} seeds' if seeds > 1 else 'one seed'}; – refused", fontsize=9)
         ax.figure.colorbar(image, ax=ax, fraction=0.03)
         return ax
 
