@@ -8,7 +8,7 @@ demo: .venv/.installed-text
 	$(BIN)/qfedfm demo
 
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile  # two files at a time, one thread each
 
 lint: .venv/.installed-test
 	$(BIN)/ruff format --check .
