@@ -152,7 +152,7 @@ def federate(
         initial,
         clients.fewest(per_round),
         model,
-        root=_root(experiment, prepared, model, home, parts.validation),
+        root=_root(experiment, prepared, model, home, parts.validation, len(rows)),
         utility=utility_on(model, home, prepared.table, prepared.labels, parts.validation),
     )
     cohort = Cohort(
@@ -182,13 +182,15 @@ def _known(named: Iterable[str], nodes: Sequence[str]) -> None:
         raise ConfigurationError(wrong)
 
 
-def _root(experiment: Experiment, prepared: Prepared, model: Model, home: Params, rows: np.ndarray) -> Root:
+def _root(
+    experiment: Experiment, prepared: Prepared, model: Model, home: Params, rows: np.ndarray, enrolled: int
+) -> Root:
     """Return what turns a model into the update of a client that trains on `rows`, which are the server's own.
 
-    The server's rows are the validation rows, as many as the mean client trains on, in an order that stays the same.
+    The server's rows are validation rows, at most as many as a client's share of all rows, in an order that stays.
     """
     specs = travelling(model.specs)
-    count = min(len(rows), max(1, len(prepared.dataset) // (experiment.clients.count or 10)))
+    count = min(len(rows), max(1, len(prepared.dataset) // enrolled))
     lane = stream(experiment.seed, "root").permutation(rows)[:count]
 
     def train(params: Params) -> Params:

@@ -10,9 +10,9 @@ from typing import Annotated
 from pydantic import Field
 
 from ..declaration import declared
-from ..params import Params, Specs, wrap
+from ..params import Params, Specs
+from ..privacy import clip_updates
 from .angular import AngularMean
-from .geometry import norms
 from .updates import Aggregator, Context, Info, Updates
 
 
@@ -36,13 +36,6 @@ class NormClipping:
         self, state: Params, params: Params, updates: Updates, specs: Specs, context: Context
     ) -> tuple[Params, Params, Info]:
         """Return what the rule returns, its info with the number of updates that were "clipped"."""
-        length = norms(updates.delta, specs)
-        factors = self.norm / length.clamp(min=self.norm)
-        delta = {}
-        for spec in specs:
-            stacked = updates.delta[spec.name]
-            if spec.period is not None:
-                stacked = wrap(stacked, spec.period)
-            delta[spec.name] = stacked * factors.to(stacked.dtype).view(-1, *(1,) * len(spec.shape))
+        delta, length = clip_updates(updates.delta, self.norm, specs)
         new, state, info = self.rule(state, params, replace(updates, delta=delta), specs, context)
         return new, state, info | {"clipped": int((length > self.norm).sum())}

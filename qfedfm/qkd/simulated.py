@@ -73,9 +73,10 @@ class SimulatedSource:
             raise KeySourceError(f"a key has whole bytes, at least one; got {bits} bits")
         where = f"the link between '{sender}' and '{receiver}'"
         with self._lock:
-            link = self._links.setdefault(
-                frozenset((sender, receiver)), _Link(SessionSupply(self._protocol, self._generator))
-            )
+            pair = frozenset((sender, receiver))
+            if pair not in self._links:
+                self._links[pair] = _Link(SessionSupply(self._protocol, self._generator))
+            link = self._links[pair]
             events = [event for event in self._events if concerns(event, self._round, sender, receiver)]
             for event in events:
                 if event.eve is None:

@@ -65,7 +65,7 @@ class SessionSupply:
     def run(self, eve: Eavesdropper | None = None) -> Session:
         """Run a session, keep what it delivers, and return it.
 
-        Sessions that were given up used the pool and paid nothing back: it is filled up from key in store first.
+        Sessions that were given up after their tags paid nothing back: the pool is filled up from key in store first.
         """
         with self._lock:
             missing = min(max(0, POOL_BITS - self._pool.bits), self.bits) // 8
