@@ -15,6 +15,8 @@ Every message says what was expected, what arrived and what to do about it::
     ├── AggregationError     a rule that raised or returned what cannot be a model; names rule and round
     ├── PrivacyExhausted     a client or a model that has no privacy budget left for another round
     ├── SealError            an envelope that was refused
+    ├── BackendError         a quantum machine that cannot be had, refuses a job, or failed at it
+    │   └── BudgetExceeded   a job that would take more time on a quantum processor than was allowed; nothing was sent
     ├── ProtocolAbort        a QKD session that was given up; it yields no key
     └── KeySourceError       keys that cannot be had
         └── KeyExhausted     the source has no key left to give
@@ -93,6 +95,14 @@ class PrivacyExhausted(QfedfmError):  # noqa: N818  (as KeyExhausted)
 
 class SealError(QfedfmError):
     """An envelope that was refused: altered, replayed, of another round, sender, receiver or version."""
+
+
+class BackendError(QfedfmError):
+    """A quantum machine that cannot be had, refuses a job, or failed at it."""
+
+
+class BudgetExceeded(BackendError):  # noqa: N818  (as KeyExhausted)
+    """A job that would take more time on a quantum processor than was allowed; nothing was sent."""
 
 
 class ProtocolAbort(QfedfmError):  # noqa: N818  (what the QKD literature says a protocol does)
