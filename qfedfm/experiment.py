@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomlkit
 import tomlkit.exceptions
@@ -20,6 +20,7 @@ from pydantic import Field
 from .aggregation import Aggregator, AngularMean
 from .attacks import Adversary
 from .backbones import Backbone, HuggingFace, Identity, MiniLM
+from .backends import Backend, Exact
 from .codecs import Codec, Dense
 from .data import ArrayFile, Arrays, Csv, Sentiment, Source
 from .declaration import Checkable, declared
@@ -30,6 +31,7 @@ from .heads import Head, HoldsCircuit, Variational
 from .heads.model import Precision
 from .kinds import build, kind_of, override, to_table
 from .params import stack
+from .quantum import simulate
 from .seal import Aead, Seal
 from .seeds import stream
 
@@ -43,7 +45,9 @@ class Experiment:
     updates travel. aggregation: how they are combined. adversary: which clients attack, and how. rounds: how many.
     validation, test: shares of the rows kept out of training, by whole groups (reviews, articles). seed: the root of
     every random stream. precision: of parameters and features. device: where torch trains and evaluates, such as "cpu"
-    or "cuda:0".
+    or "cuda:0". backend: the machine that runs circuits, in training and, unless `evaluation` is "exact", in every
+    evaluation too; "exact" evaluates on the exact simulator, which is far cheaper than a real machine and measures
+    nothing of it.
     """
 
     data: Source = Sentiment()
@@ -61,6 +65,8 @@ class Experiment:
     seed: int = 0
     precision: Precision = "float32"
     device: str = "cpu"
+    backend: Backend = Exact()
+    evaluation: Literal["backend", "exact"] = "backend"
     name: str = "experiment"
 
     def __post_init__(self) -> None:
@@ -157,6 +163,8 @@ class Experiment:
             raise ConfigurationError(f"{self.backbone} reads texts and the data are numbers: use Identity() for those")
         n_features, n_classes = _sizes(self.data)
         model = self.head.bind(n_features, n_classes)
+        if not isinstance(self.backend, Exact) or self.training.gradient is not None:
+            model.on(simulate)  # refused where the circuit runs nowhere but on the simulator
         outputs = model.apply(stack([model.init(self.seed)]), torch.zeros(1, 1, n_features))
         if outputs.shape != (1, 1, n_classes):
             raise ConfigurationError(

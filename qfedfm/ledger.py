@@ -18,8 +18,9 @@ class Entry:
     """The cost of one client in one round.
 
     bytes_down, bytes_up: envelope sizes from and to the server. key_bits: bits of key by purpose ("model", "update").
-    executions: rows evaluated by the circuit in training, one for each row of each step. shots: 0 on an exact
-    simulator.
+    executions: circuits run in training: on the exact simulator one for each row of each step; on a machine each of its
+    measurement settings, with the points of its gradient. shots: over all of them, 0 where values are exact.
+    qpu_seconds: billed time on a quantum processor, or estimated where nothing is billed; a client's share of each job.
     """
 
     round: int
@@ -31,6 +32,7 @@ class Entry:
     steps: int = 0
     executions: int = 0
     shots: int = 0
+    qpu_seconds: float = 0.0
 
 
 class Ledger:
@@ -56,9 +58,9 @@ class Ledger:
             rows.append(row | {f"key_bits_{purpose}": count for purpose, count in bits.items()})
         return pd.DataFrame(rows)
 
-    def totals(self) -> dict[str, int]:
+    def totals(self) -> dict[str, int | float]:
         """Return the sum of every counted quantity over clients and rounds, and the number of rounds."""
-        names = ("bytes_down", "bytes_up", "steps", "executions", "shots")
+        names = ("bytes_down", "bytes_up", "steps", "executions", "shots", "qpu_seconds")
         totals = {name: sum(getattr(entry, name) for entry in self.entries) for name in names}
         totals["key_bits"] = sum(sum(entry.key_bits.values()) for entry in self.entries)
         totals["rounds"] = len({entry.round for entry in self.entries})

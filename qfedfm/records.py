@@ -37,6 +37,7 @@ from .params import Params, params_hash
 
 EXPERIMENT, FACTS, ENVIRONMENT, LOCK = "experiment.toml", "run.json", "environment.json", "lock"
 ROUNDS, EVENTS, CHECKPOINT, REPORT = "rounds.jsonl", "events.jsonl", "checkpoint.safetensors", "report.html"
+JOBS = "jobs.jsonl"  # what a remote machine was asked to do
 
 
 @dataclass(frozen=True)

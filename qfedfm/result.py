@@ -2,7 +2,7 @@
 
 import html
 import shutil
-from collections.abc import Sequence, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from . import key_account, plots
 from .backbones import Backbone
+from .backends import Exact
 from .data import as_items
 from .errors import ConfigurationError, RunError, nearest
 from .experiment import Experiment
@@ -180,10 +181,20 @@ class Result:
             "sent": f"{totals['bytes_down'] / 1e6:.2f} MB down, {totals['bytes_up'] / 1e6:.2f} MB up, all sealed",
             "keys": f"{totals['key_bits']} bits, {keys}{key_account.NOTES.get(keys, '')}",
             **({"privacy loss": self._privacy_text()} if self.privacy else {}),
-            "circuit executions": f"{totals['executions']} in training"
-            + (" (exact simulation)" if self.model.model.circuit else ""),
+            "circuit executions": self._executions_text(totals),
             "directory": str(self.directory),
         }
+
+    def _executions_text(self, totals: Mapping[str, float]) -> str:
+        backend, text = self.experiment.backend, f"{totals['executions']} in training"
+        if self.model.model.circuit is None:
+            return text
+        if isinstance(backend, Exact):
+            return f"{text} (exact simulation)"
+        shots = f", {totals['shots']} shots" if totals["shots"] else ""
+        seconds = f", {totals['qpu_seconds']:.1f} QPU seconds" if totals["qpu_seconds"] else ""
+        where = "evaluated there too" if self.experiment.evaluation == "backend" else "evaluated by exact simulation"
+        return f"{text}{shots}{seconds} on {backend!r} ({where})"
 
     def _privacy_text(self) -> str:
         mechanism = self.experiment.training.privacy

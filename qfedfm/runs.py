@@ -7,6 +7,7 @@
 import secrets
 import traceback
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter, process_time
@@ -19,6 +20,7 @@ from torch import Tensor
 from .aggregation import Root
 from .attacks import Attack, Backdoor, DataAttack
 from .backbones import features
+from .backends import Exact, Executor, Session
 from .data import Assignment, Dataset, Split, assign, split
 from .environment import environment
 from .errors import ConfigurationError, RunError, nearest
@@ -31,7 +33,7 @@ from .heads.model import Model
 from .params import Params, difference, params_hash, stack
 from .progress import Progress
 from .qkd import KeepsAccount, NamesNodes
-from .records import EXPERIMENT, REPORT, Checkpoint, RunDirectory, refuse_existing
+from .records import EXPERIMENT, JOBS, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
 from .seeds import stream
 from .training import Lane, train_cohort
@@ -52,7 +54,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Federation:
-    """One federation, ready to run: both sides, the model, and the rows that each part of the data has."""
+    """One federation, ready to run: both sides, the model, and the rows that each part of the data has.
+
+    executor: the machine that runs circuits; None simulates them exactly.
+    """
 
     experiment: Experiment
     prepared: Prepared
@@ -61,6 +66,13 @@ class Federation:
     assignment: Assignment
     server: Server
     engine: LocalEngine
+    executor: Executor | None = None
+
+    @property
+    def evaluated(self) -> Model:
+        """The model as it is evaluated: on the machine, unless the experiment says exactly."""
+        on_machine = self.executor and self.experiment.evaluation == "backend"
+        return self.model.on(self.executor) if self.executor and on_machine else self.model
 
     def state(self) -> Params:
         """Return every tensor that the next round depends on, by a name that says whose it is."""
@@ -123,8 +135,13 @@ def federate(
     run_id: str,
     attempt: int = 1,
     intervene: Intervention | None = None,
+    journal: Path | None = None,
+    max_qpu_seconds: float | None = None,
 ) -> Federation:
-    """Split and deal out the data, and set up a server and all clients in this process."""
+    """Split and deal out the data, and set up a server and all clients in this process.
+
+    journal, max_qpu_seconds: see `backends.Session`.
+    """
     seed, clients = experiment.seed, experiment.clients
     parts = split(prepared.dataset, seed, experiment.validation, experiment.test)
     assignment = assign(clients.partition, prepared.dataset, parts, clients.count, seed, clients.min_rows)
@@ -140,6 +157,7 @@ def federate(
     def channel() -> Channel:
         return Channel(run_id, attempt, specs, experiment.codec, experiment.seal, source)
 
+    executor = _executor(experiment, model, Session(seed, journal, max_qpu_seconds))
     initial, per_round = model.init(seed), clients.number_per_round(len(rows))
     home = {name: tensor for name, tensor in initial.items() if name not in {spec.name for spec in specs}}
     server = Server(
@@ -152,8 +170,7 @@ def federate(
         initial,
         clients.fewest(per_round),
         model,
-        root=_root(experiment, prepared, model, home, parts.validation, len(rows)),
-        utility=utility_on(model, home, prepared.table, prepared.labels, parts.validation),
+        root=_root(experiment, prepared, model, home, parts.validation, len(rows), executor),
     )
     cohort = Cohort(
         model,
@@ -167,8 +184,19 @@ def federate(
         adversary=experiment.adversary,
         attackers=attackers,
         intervene=intervene,
+        executor=executor,
     )
-    return Federation(experiment, prepared, model, parts, assignment, server, LocalEngine(cohort))
+    federation = Federation(experiment, prepared, model, parts, assignment, server, LocalEngine(cohort), executor)
+    server.utility = utility_on(federation.evaluated, home, prepared.table, prepared.labels, parts.validation)
+    return federation
+
+
+def _executor(experiment: Experiment, model: Model, session: Session) -> Executor | None:
+    """Open the experiment's machine, if there are circuits to run on it."""
+    backend, gradient = experiment.backend, experiment.training.gradient
+    if model.circuit is None or (isinstance(backend, Exact) and gradient is None):
+        return None
+    return Executor(backend.connect(session), backend.shots, gradient, session.seed)
 
 
 def _known(named: Iterable[str], nodes: Sequence[str]) -> None:
@@ -183,7 +211,13 @@ def _known(named: Iterable[str], nodes: Sequence[str]) -> None:
 
 
 def _root(
-    experiment: Experiment, prepared: Prepared, model: Model, home: Params, rows: np.ndarray, enrolled: int
+    experiment: Experiment,
+    prepared: Prepared,
+    model: Model,
+    home: Params,
+    rows: np.ndarray,
+    enrolled: int,
+    executor: Executor | None,
 ) -> Root:
     """Return what turns a model into the update of a client that trains on `rows`, which are the server's own.
 
@@ -205,6 +239,7 @@ def _root(
             batch_size=training.batch_size,
             epochs=training.epochs,
             steps=training.steps,
+            executor=executor,
         )
         return difference({name: tensor[0] for name, tensor in trained.params.items()}, params, specs)
 
@@ -224,14 +259,25 @@ def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
     """Evaluate the global models of federations that share model and data, all at once.
 
     Each gets loss and accuracy on its validation and test rows, and on every client's own test rows; one with a
-    backdoor also the share of test rows of other classes that the trigger sends to the target.
+    backdoor also the share of test rows of other classes that the trigger sends to the target. On a machine all are
+    evaluated there (`Experiment.evaluation`), and "evaluation" holds what that took.
     """
-    first = federations[0]
+    executor = federations[0].executor
+    with executor.task(f"round-{federations[0].server.round}/evaluation") if executor else nullcontext():
+        results = _measure(federations)
+    used = executor.take_usage() if executor else []
+    for result, usage in zip(results, used, strict=False):
+        result["evaluation"] = asdict(usage)
+    return results
+
+
+def _measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
+    first, model = federations[0], federations[0].evaluated
     params = stack([federation.server.params for federation in federations])
     results: list[dict[str, Any]] = [{} for _ in federations]
     for part in ("validation", "test"):
         rows = [getattr(federation.split, part) for federation in federations]
-        scores = evaluate(first.model, params, first.prepared.table, first.prepared.labels, rows)
+        scores = evaluate(model, params, first.prepared.table, first.prepared.labels, rows)
         for federation, result, score, some in zip(federations, results, scores, rows, strict=True):
             result[part] = {"loss": score.loss, "accuracy": score.accuracy}
             if part == "test":
@@ -248,7 +294,7 @@ def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
             for f, _, attack in with_backdoor
         ]
         params = stack([federation.server.params for federation, *_ in with_backdoor])
-        scores = evaluate(first.model, params, first.prepared.table, first.prepared.labels, rows)
+        scores = evaluate(model, params, first.prepared.table, first.prepared.labels, rows)
         for (_, result, _), score in zip(with_backdoor, scores, strict=True):
             result["backdoor"] = {"success": score.accuracy}
     return results
@@ -261,13 +307,15 @@ def run(
     resume: bool = False,
     progress: bool = True,
     intervene: Intervention | None = None,
+    max_qpu_seconds: float | None = None,
 ) -> Result:
     """Run an experiment, or the one in a TOML file, and return its result, remembered round by round in `directory`.
 
     directory: made anew and never overwritten; by default a new folder under runs/. resume: go on where the directory's
     last checkpoint stands (or start, if there is none), with the same outcome as an unbroken run; a finished run is
-    loaded. intervene: see `Cohort`. Raises `ClientError` when a client fails; everything up to the round before is
-    kept.
+    loaded. intervene: see `Cohort`. max_qpu_seconds: the time on a quantum processor that all attempts at this run may
+    take together; a job that would pass it is not sent. Raises `ClientError` when a client fails and `BackendError`
+    when the machine does; everything up to the round before is kept.
     """
     experiment = Experiment.of(experiment)
     folder = choose(experiment, directory, resume)
@@ -277,17 +325,26 @@ def run(
             checkpoint = record.checkpoint()
             record.clean(checkpoint)
             if checkpoint is None or checkpoint.round < experiment.rounds:
-                _resume(experiment, record, checkpoint, progress, intervene)
+                _resume(experiment, record, checkpoint, progress, intervene, max_qpu_seconds)
             return _finished(folder)
     refuse_existing(folder)
     experiment.check()
     prepared = prepare(experiment, progress)
     facts = _facts(experiment, prepared)
-    federation = federate(experiment, prepared, bind(experiment, prepared), run_id=facts["run"], intervene=intervene)
-    untrained = measure([federation])[0]  # what cannot run at all fails here, before there is a directory
+    federation = federate(
+        experiment,
+        prepared,
+        bind(experiment, prepared),
+        run_id=facts["run"],
+        intervene=intervene,
+        journal=folder / JOBS,
+        max_qpu_seconds=max_qpu_seconds,
+    )
+    # what cannot run at all fails here, before there is a directory; but a machine's jobs have to be written down there
+    untrained = None if federation.executor else measure([federation])[0]
     record = RunDirectory.create(folder, experiment.save, facts, environment())
     with record.locked():
-        _carry_out(federation, record, untrained, progress)
+        _carry_out(federation, record, untrained or measure([federation])[0], progress)
         return _finished(folder)
 
 
@@ -297,6 +354,7 @@ def _resume(
     checkpoint: Checkpoint | None,
     progress: bool,
     intervene: Intervention | None,
+    max_qpu_seconds: float | None,
 ) -> None:
     """Go on from a checkpoint, under a new attempt number and so with new keys."""
     prepared, facts = prepare(experiment, progress), record.facts()
@@ -306,7 +364,16 @@ def _resume(
         )
     model = bind(experiment, prepared)
     attempt = record.attempts() + 1
-    federation = federate(experiment, prepared, model, run_id=facts["run"], attempt=attempt, intervene=intervene)
+    federation = federate(
+        experiment,
+        prepared,
+        model,
+        run_id=facts["run"],
+        attempt=attempt,
+        intervene=intervene,
+        journal=record.folder / JOBS,
+        max_qpu_seconds=max_qpu_seconds,
+    )
     if checkpoint:
         federation.restore(checkpoint.round, checkpoint.tensors)
     _carry_out(federation, record, None if checkpoint else measure([federation])[0], progress)

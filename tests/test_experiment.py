@@ -66,6 +66,7 @@ from qfedfm.attacks import (
     SignFlip,
 )
 from qfedfm.backbones import HuggingFace, Identity, MiniLM
+from qfedfm.backends import Exact, ParameterShift, Shots, Spsa
 from qfedfm.codecs import Dense, Quantized, RandomSparsification, SeedScalar, Sign, TensorTrain, TopK
 from qfedfm.data import IID, ArrayFile, Csv, Dirichlet, Natural, NaturalSplit, Sentiment
 from qfedfm.data.sentiment import Domain
@@ -128,6 +129,8 @@ VALUATIONS = (Shapley, MonteCarlo, Gtg, LeaveOneOut, Influence)
 HOSTILE = (
     LabelFlip, Backdoor, SignFlip, Gaussian, Scaling, Alie, InnerProduct, MinMax, FreeRider, PeriodShift, AngleDrift,
 )  # fmt: skip
+MACHINES = (st.builds(Exact), st.builds(Shots, shots=st.integers(1, 10**6)))
+GRADIENTS = st.builds(ParameterShift) | st.builds(Spsa, step=st.floats(0.01, 3), repeats=st.integers(1, 9))
 KERNELS = st.builds(
     Kernel,
     circuit=st.sampled_from(["iqp", "angle_ring", Path("own/circuit.qasm")]),
@@ -237,7 +240,10 @@ PIECES = {
         steps=st.none() | whole,
         keep_state=st.booleans(),
         privacy=st.none() | st.builds(DpSgd) | st.builds(LocalDp),
+        gradient=st.none() | GRADIENTS,
     ),
+    "backend": st.one_of(*MACHINES),
+    "evaluation": st.sampled_from(["backend", "exact"]),
     "codec": st.one_of(*(st.builds(codec) for codec in CODECS), st.builds(TensorTrain, rank=whole)),
     "seal": st.builds(Aead, keys=PRESHARED | QUANTUM)
     | st.builds(HybridAead, keys=PRESHARED | QUANTUM)

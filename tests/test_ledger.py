@@ -16,6 +16,7 @@ def test_totals_added_by_hand() -> None:
         "steps": 5,
         "executions": 47,
         "shots": 1000,
+        "qpu_seconds": 0.0,
         "key_bits": 1536,
         "rounds": 2,
     }

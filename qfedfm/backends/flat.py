@@ -19,7 +19,7 @@ from ..quantum.program import Gate, Observable, Program, assemble
 ANGLES = "angles"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Flat:
     """A flat program and its way back.
 
@@ -55,7 +55,7 @@ def flatten(program: Program, observables: tuple[Observable, ...]) -> Flat:
                 angle = len(slots) - 1
             angles.append(angle)
         gates.append(Gate(gate.name, gate.wires, tuple(angles)))
-    flat = assemble(kept.n_wires, gates, slots, {ANGLES: (len(slots),)} if slots else {}, {})
+    flat = assemble(kept.n_wires, gates, slots, {ANGLES: (len(slots),)}, {})
     return Flat(flat, np.array(source, dtype=np.int64), tuple(names))
 
 

@@ -151,7 +151,7 @@ class ExactMachine(LocalMachine):
         """Return exact values; variances are 0."""
         if shots is not None:
             raise BackendError(f"Exact() has no shots; got {int(shots.max())}: use Shots({int(shots.max())})")
-        inputs = {ANGLES: torch.from_numpy(angles)[None]} if len(compiled.program.slots) else {}
+        inputs = {ANGLES: torch.from_numpy(angles)[None]}
         values = simulate(compiled.program, inputs, {}, compiled.observables)[0]
         array = values.double().expand(len(angles), -1).numpy()
         return array, np.zeros_like(array), {}
@@ -169,7 +169,7 @@ class ShotsMachine(LocalMachine):
         if shots is None:
             raise BackendError("Shots(...) needs a number of shots; use Exact() for exact values")
         generator, found = self.generator(key), []
-        inputs = {ANGLES: torch.from_numpy(angles)[None]} if len(compiled.program.slots) else {}
+        inputs = {ANGLES: torch.from_numpy(angles)[None]}
         for setting, program in zip(compiled.readings.settings, compiled.turned, strict=True):
             exact = probabilities(program, inputs, {}, setting.wires)[0].double().expand(len(angles), -1)
             found.append(draw(exact.numpy(), shots, generator))

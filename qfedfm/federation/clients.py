@@ -5,7 +5,8 @@ network. Either way they go through `answer`, which trains them together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor
 
 from ..attacks import Adversary, UpdateAttack
+from ..backends import Executor, Gradient
 from ..declaration import declared
-from ..errors import ConfigurationError, PrivacyExhausted
+from ..errors import BackendError, ConfigurationError, PrivacyExhausted
 from ..heads.model import Model
 from ..params import Params, Specs, difference, stack, unstack
 from ..privacy import WITHHELD_LOSS, DpSgd, LocalDp, check_budget
@@ -32,7 +34,9 @@ class Training:
 
     optimizer: its rule. batch_size: rows of a minibatch. epochs: passes over its rows; or `steps` minibatches if given.
     keep_state: whether its optimiser state lives on to the next round it takes part in (False: fresh each round, as in
-    federated averaging). privacy: what it hides of its rows, and from when on it refuses to train.
+    federated averaging). privacy: what it hides of its rows, and from when on it refuses to train. gradient: how the
+    derivatives of circuits are found, such as `ParameterShift()` or `Spsa()`; None takes torch's where the backend is
+    exact and parameter shifts elsewhere.
     """
 
     optimizer: Optimizer = Adam()
@@ -41,6 +45,7 @@ class Training:
     steps: int | None = None
     keep_state: bool = False
     privacy: DpSgd | LocalDp | None = None
+    gradient: Gradient | None = None
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "steps"):
@@ -60,6 +65,7 @@ class Cohort:
     rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). home: initial values of the
     parameters that do not travel: frozen ones, which stay so, and those that each client keeps for itself. memory: what
     each client remembers between rounds, as tensors named "optimizer:...", "codec:...", "own:..." and "privacy:...".
+    executor: the machine that runs circuits in training; None simulates them exactly.
     adversary, attackers: how some clients attack, and which. intervene: for experiments on failures, maps (client,
     round, delta) to the delta that is sent; what it raises is that client's failure. began: for each client the last
     round it began and its memory then, so that a round that failed can be repeated.
@@ -77,6 +83,7 @@ class Cohort:
     adversary: Adversary | None = None
     attackers: frozenset[str] = frozenset()
     intervene: Intervention | None = None
+    executor: Executor | None = None
     memory_budget: int = MEMORY_BUDGET
     began: dict[str, tuple[int, Params]] = field(default_factory=dict)
 
@@ -140,8 +147,8 @@ def train_together(
 ) -> tuple[list[Local | Exception], dict[int, Params]]:
     """Train all clients in one cohort; return what became of each, and by position what those that trained would send.
 
-    Where training all at once raises, each is trained alone, so that a failure is that of its own client. One that has
-    spent its privacy is not trained.
+    Where training all at once raises, each is trained alone, so that a failure is that of its own client; the machine
+    that runs the circuits is no client's, and what stops it is raised. One that has spent its privacy is not trained.
     """
     if len({_common(cohort) for cohort in cohorts}) > 1:
         raise ConfigurationError(
@@ -188,6 +195,8 @@ def _train(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Local | 
         return []
     try:
         return [*_all_at_once(cohorts, opened)]
+    except BackendError:
+        raise
     except Exception as error:  # noqa: BLE001  (as in `answer`)
         return [error] if len(opened) == 1 else [_train(cohorts, [one])[0] for one in opened]
 
@@ -205,19 +214,21 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
         lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer, noise))
         kept = cohort.recall(one.client, one.round, "optimizer")
         states.append(kept or {name: tensor[0] for name, tensor in fresh.items()})
-    trained = train_cohort(
-        first.model,
-        params,
-        first.table,
-        first.labels,
-        lanes,
-        batch_size=first.training.batch_size,
-        epochs=first.training.epochs,
-        steps=first.training.steps,
-        state=stack(states) if fresh else {},
-        memory_budget=first.memory_budget,
-        privacy=privacy,
-    )
+    with first.executor.task(f"round-{opened[0].round}/train") if first.executor else nullcontext():
+        trained = train_cohort(
+            first.model,
+            params,
+            first.table,
+            first.labels,
+            lanes,
+            batch_size=first.training.batch_size,
+            epochs=first.training.epochs,
+            steps=first.training.steps,
+            state=stack(states) if fresh else {},
+            memory_budget=first.memory_budget,
+            privacy=privacy,
+            executor=first.executor,
+        )
     after = unstack(trained.state) if fresh else [{}] * len(opened)
     examples = trained.examples
     if privacy:  # how many were sampled is hidden: as many as are expected
@@ -229,6 +240,7 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
             "executions": examples[i] if first.model.circuit else 0,
             "loss": WITHHELD_LOSS if first.training.privacy else float(trained.loss[i]),
         }
+        | ({**asdict(trained.usage[i])} if first.executor and first.model.circuit else {})
         for i, lane in enumerate(lanes)
     ]
     return [Local(*parts) for parts in zip(unstack(trained.params), after, reports, strict=True)]

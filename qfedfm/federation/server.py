@@ -232,7 +232,7 @@ class Server:
             bytes_down=len(self._sent[client]),
             bytes_up=len(reply) if isinstance(reply, bytes) else 0,
             key_bits={kind: self.channel.key_bits[client, kind] for kind in ("model", "update")},
-            **{name: report[name] for name in ("rows", "steps", "executions")} if report else {},
+            **{name: report[name] for name in COUNTED if report and name in report},
         )
 
     def _aggregate(self, updates: Updates, context: Context) -> dict[str, Any]:
@@ -263,22 +263,28 @@ class Server:
         return delta, report
 
 
+COUNTED = ("rows", "steps", "executions", "shots", "qpu_seconds")
+"""What of a client's report enters the ledger; the last two are reported where circuits run on a machine."""
+
+
 def unacceptable(delta: Params, report: Report, specs: Specs, enrolled: int) -> str:
     """Return why an update cannot be used, or an empty string.
 
     Shapes and types follow the specs, every value is finite, and the report holds whole numbers of rows (at least one
-    and no more than the client enrolled with), steps and circuit executions, and a finite loss.
+    and no more than the client enrolled with), steps, circuit executions and shots, a finite loss, and seconds.
     """
     reason = misfit(delta, specs)
     if reason:
         return f"{reason}; try a lower learning rate" if "NaN" in reason else reason
-    for name, low, high in (("rows", 1, enrolled), ("steps", 1, 2**31), ("executions", 0, 2**53)):
-        value = report.get(name)
+    limits = ("rows", 1, enrolled), ("steps", 1, 2**31), ("executions", 0, 2**53), ("shots", 0, 2**53)
+    for name, low, high in limits:
+        value = report.get(name, 0 if name == "shots" else None)
         if type(value) is not int or not low <= value <= high:
             return f"reports {name} = {value!r:.100}; expected a whole number from {low} to {high}"
-    loss = report.get("loss")
-    if type(loss) is not float or not math.isfinite(loss):
-        return f"reports loss = {loss!r:.100}; expected a finite decimal number"
+    for name, lowest in (("loss", -math.inf), ("qpu_seconds", 0.0)):
+        number = report.get(name, 0.0 if name == "qpu_seconds" else None)
+        if type(number) is not float or not math.isfinite(number) or number < lowest:
+            return f"reports {name} = {number!r:.100}; expected a finite decimal number"
     return ""
 
 

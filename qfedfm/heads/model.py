@@ -6,18 +6,21 @@ so a circuit and a linear layer are trained by the same code.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ..errors import ConfigurationError
 from ..params import TORCH_DTYPES, Params, ParamSpec, Part, Specs
-from ..quantum.program import Circuit
+from ..quantum.program import Circuit, Observable, Program
 from ..seeds import stream
 
 Precision = Literal["float32", "float64"]
+Execute = Callable[[Program, Mapping[str, Tensor], Mapping[str, Tensor], Sequence[Observable]], Tensor]
+"""What runs a circuit: program, inputs {name: (C, R, *)}, weights {name: (C, *)} and observables to (C, R, K)."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,10 @@ class Model:
     """A head bound to its sizes.
 
     apply: (params {name: (C, *shape)}, features (C, R, n_features)) -> outputs (C, R, n_outputs), pure and
-    differentiable. bounds: per parameter the half-width of its uniform initial distribution. circuit: what a row runs
-    through, None in a classical head. row_bytes: memory that training needs for one row of one client, an estimate.
+    differentiable. hybrid: the same with what runs the circuits as a third argument, `apply` being that on the exact
+    simulator; None in a classical head, and in one whose circuits run nowhere else. bounds: per parameter the
+    half-width of its uniform initial distribution. circuit: what a row runs through, None in a classical head.
+    row_bytes: memory that training needs for one row of one client, an estimate.
     """
 
     specs: Specs
@@ -34,6 +39,19 @@ class Model:
     bounds: tuple[float, ...]
     row_bytes: int
     circuit: Circuit | None = None
+    hybrid: Callable[[Params, Tensor, Execute], Tensor] | None = None
+
+    def on(self, execute: Execute) -> "Model":
+        """Return the same model with its circuits run by `execute`; raise `ConfigurationError` if that cannot be."""
+        if self.circuit is None:
+            return self
+        hybrid = self.hybrid
+        if hybrid is None:
+            raise ConfigurationError(
+                f"circuit '{self.circuit.name}' of this head can only be simulated exactly: use backend=Exact(), or a "
+                "Variational head"
+            )
+        return replace(self, apply=lambda params, features: hybrid(params, features, execute))
 
     def init(self, seed: int) -> Params:
         """Return server parameters `{name: (*shape)}`, every entry uniform in [-bound, bound].

@@ -20,7 +20,7 @@ from ..params import Params, ParamSpec
 from ..quantum.library import load
 from ..quantum.program import Circuit, Program, z_on_every_wire
 from ..quantum.statevector import simulate
-from .model import Model, activations_bytes, apply_dense, dense
+from .model import Execute, Model, activations_bytes, apply_dense, dense
 
 CORE = "circuit."
 
@@ -80,19 +80,20 @@ class Variational:
         after, after_bounds = dense("readout", len(circuit.observables), n_outputs, "readout")
         angles = tuple(replace(spec, name=CORE + spec.name) for spec in program.weights)
 
-        def apply(params: Params, features: Tensor) -> Tensor:
+        def hybrid(params: Params, features: Tensor, execute: Execute) -> Tensor:
             inputs = split_inputs(program, scale * torch.tanh(apply_dense(params, "projection", features)))
             weights = {spec.name: params[CORE + spec.name] for spec in program.weights}
-            return apply_dense(params, "readout", simulate(program, inputs, weights, circuit.observables))
+            return apply_dense(params, "readout", execute(program, inputs, weights, circuit.observables))
 
         specs: tuple[ParamSpec, ...] = (*before, *angles, *after)
         return Model(
             specs,
-            apply,
+            lambda params, features: hybrid(params, features, simulate),
             (*before_bounds, *(math.pi for _ in angles), *after_bounds),
             activations_bytes((n_features, program.n_inputs, n_outputs))
             + 16 * 2**program.n_wires * (program.depth + 4),
             circuit,
+            hybrid,
         )
 
 

@@ -7,7 +7,8 @@ each gradient is that of the client's own mean loss, so a cohort's result equals
 floating-point rounding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ..backends import Executor, Usage
 from ..errors import ConfigurationError
 from ..heads.model import Model
 from ..parallel import side_by_side
@@ -47,7 +49,7 @@ class Trained:
 
     params, state: parameters and optimiser state (C, *). loss: mean over the rows of each lane's last minibatches, as
     many as an epoch has, each at the parameters before its step (C,). steps: minibatches taken (C,). examples: rows put
-    through the model, counting each as often as it was used (C,).
+    through the model, counting each as often as it was used (C,). usage: what a machine ran for each lane (C,).
     """
 
     params: Params
@@ -55,6 +57,7 @@ class Trained:
     loss: Tensor
     steps: list[int]
     examples: list[int]
+    usage: list[Usage]
 
 
 def train_cohort(
@@ -70,6 +73,7 @@ def train_cohort(
     state: Params | None = None,
     memory_budget: int = MEMORY_BUDGET,
     privacy: DpSgd | None = None,
+    executor: Executor | None = None,
 ) -> Trained:
     """Train every lane from its own row of `params` and return new tensors.
 
@@ -78,7 +82,8 @@ def train_cohort(
     from; None starts afresh. The loss is the cross-entropy, averaged over a batch's real rows. Training takes place on
     the device that holds `table` and `labels`; what is returned lies where `params` do. privacy: clips the gradient of
     every row and adds noise, and may draw the minibatches (a step without a row is taken on noise alone); the loss that
-    is returned is not private.
+    is returned is not private. executor: the machine that runs the model's circuits, those of all clients in a step as
+    one submission; None simulates them exactly.
     """
     if not lanes or not all(len(lane.rows) for lane in lanes):
         raise ConfigurationError("train_cohort needs at least one client, and at least one row from each")
@@ -93,6 +98,9 @@ def train_cohort(
     order = sorted(range(len(lanes)), key=lambda lane: -len(schedules[lane]))
     copies = 4 * model.dtype.itemsize * sum(spec.size for spec in model.specs) if privacy else 0  # of each row's own
     size = max(1, memory_budget // max(1, (model.row_bytes + copies) * batch_size))
+    if executor:
+        model, size = model.on(executor), len(lanes)
+    usage = [Usage()] * len(lanes)
     state = lanes[0].optimizer.init(params) if state is None else state
     new = {name: tensor.clone() for name, tensor in params.items()}
     new_state = {name: tensor.clone() for name, tensor in state.items()}
@@ -104,7 +112,10 @@ def train_cohort(
             {name: t[index].to(table.device) for name, t in tensors.items()} for tensors in (new, new_state)
         )
         mine = [lanes[i] for i in chosen], [schedules[i] for i in chosen]
-        loss[index] = _train_chunk(model, part, part_state, table, labels, *mine, batch_size, privacy).to(loss.device)
+        losses, used = _train_chunk(model, part, part_state, table, labels, *mine, batch_size, privacy, executor)
+        loss[index] = losses.to(loss.device)
+        for i, some in zip(chosen, used, strict=True):
+            usage[i] = some
         for target, source in ((new, part), (new_state, part_state)):
             for name, tensor in source.items():
                 target[name][index] = tensor.to(target[name].device)
@@ -112,7 +123,7 @@ def train_cohort(
     for _ in side_by_side(train, [order[start : start + size] for start in range(0, len(order), size)]):
         pass
     examples = [sum(map(len, schedule)) for schedule in schedules]
-    return Trained(new, new_state, loss, [len(schedule) for schedule in schedules], examples)
+    return Trained(new, new_state, loss, [len(schedule) for schedule in schedules], examples, usage)
 
 
 def steps_in(rows: int, batch_size: int, epochs: int, steps: int | None) -> int:
@@ -147,8 +158,9 @@ def _train_chunk(
     schedules: Sequence[Sequence[np.ndarray]],
     batch_size: int,
     privacy: DpSgd | None,
-) -> Tensor:
-    """Train lanes, ordered by falling number of steps, in place; return the mean loss of each lane's last epoch."""
+    executor: Executor | None,
+) -> tuple[Tensor, list[Usage]]:
+    """Train lanes, ordered by falling number of steps, in place; return each lane's mean last loss, and usage."""
     device = table.device
     taken = np.array([len(schedule) for schedule in schedules])
     rows, sizes = (torch.from_numpy(array).to(device) for array in _pack(lanes, schedules, batch_size))
@@ -167,17 +179,20 @@ def _train_chunk(
     learnt = [spec.name for spec in model.specs if spec.trainable]
     noise = [lane.noise for lane in lanes if lane.noise]
     expected = torch.tensor([min(batch_size, len(lane.rows)) for lane in lanes], device=device)
+    usage = [Usage()] * len(lanes)
     for step in range(len(schedules[0])):
         active = int((taken > step).sum())
         index, size = rows[:active, step], sizes[:active, step]
         mask = places < size[:, None]
         live = {name: tensor[:active] for name, tensor in params.items()}
+        with _counting(executor, mask.reshape(-1, 1) if privacy else mask, active, usage):
+            if privacy:
+                losses, each = per_example_gradients(model, live, table[index], labels[index], learnt)
+            else:
+                losses, grads = _mean_gradients(model, live, learnt, table[index], labels[index], mask, size)
         if privacy:
-            losses, each = per_example_gradients(model, live, table[index], labels[index], learnt)
             divisor = expected[:active] if privacy.sampling == "poisson" else size
             grads = privacy.gradient(each, mask, divisor, noise[:active])
-        else:
-            losses, grads = _mean_gradients(model, live, learnt, table[index], labels[index], mask, size)
         with torch.no_grad():
             lanes_of = {name: tensor[:active] for name, tensor in state.items()}
             trained = {name: live[name] for name in learnt}
@@ -190,7 +205,24 @@ def _train_chunk(
             counts = step >= last_epoch[:active]
             total[:active] += (losses.detach() * mask).sum(1) * counts
             seen[:active] += size * counts
-    return total / seen.clamp(min=1)
+    return total / seen.clamp(min=1), usage
+
+
+@contextmanager
+def _counting(executor: Executor | None, mask: Tensor, active: int, usage: list[Usage]) -> Iterator[None]:
+    """Run the circuits of rows in the mask only, and add what they took to the usage of the active lanes, in place.
+
+    mask: (active, R), or (active * R, 1) where every row stands for a client of its own.
+    """
+    if executor is None:
+        yield
+        return
+    with executor.only(mask):
+        yield
+    found = executor.take_usage()
+    of_lane = len(found) // active
+    for lane in range(active if found else 0):
+        usage[lane] = sum(found[lane * of_lane : (lane + 1) * of_lane], usage[lane])
 
 
 def _mean_gradients(
