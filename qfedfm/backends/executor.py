@@ -113,6 +113,25 @@ class Executor:
         values = own.new_zeros(chosen.size, len(observables)).index_put((places,), own)
         return values.view(*chosen.shape, -1)
 
+    def with_variances(
+        self,
+        program: Program,
+        inputs: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        observables: Sequence[Observable],
+    ) -> tuple[Tensor, Tensor]:
+        """Return values (C, R, K) and the variances of these estimates, without derivatives, of every row."""
+        flat = flatten(program, tuple(observables))
+        with torch.no_grad():
+            angles = _angles(program, flat, inputs, weights)
+        chosen = np.ones(angles.shape[:2], dtype=bool)
+        rows, none = angles.flatten(0, 1).double().cpu().numpy(), np.zeros(len(flat.source), dtype=bool)
+        measured, _ = self._measure(flat, tuple(observables), rows, none)
+        self._count(measured, chosen, 1)
+        shape = (*angles.shape[:2], -1)
+        values, variances = (torch.from_numpy(found).to(angles) for found in (measured.values, measured.variances))
+        return values.view(shape), variances.view(shape)
+
     def _measure(
         self, flat: Flat, observables: tuple[Observable, ...], rows: Array, live: NDArray[np.bool_]
     ) -> tuple[Measured, Points | None]:
