@@ -33,15 +33,19 @@ if TYPE_CHECKING:
         trust,
     )
     from .arms import twins
+    from .citations import cite
     from .comparison import Comparison, compare
     from .data import IID, Dirichlet, Natural, NaturalSplit
     from .errors import QfedfmError
     from .experiment import Experiment
     from .federation import Clients, Training
+    from .installation import about
     from .result import Result
     from .runs import run
 
 _HOMES = {
+    "about": "installation",
+    "cite": "citations",
     "Clients": "federation",
     "Comparison": "comparison",
     "Dirichlet": "data",
@@ -69,10 +73,12 @@ __all__ = [
     "QfedfmError",
     "Result",
     "Training",
+    "about",
     "aggregation",
     "attacks",
     "backbones",
     "backends",
+    "cite",
     "codecs",
     "compare",
     "data",

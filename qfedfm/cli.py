@@ -85,6 +85,19 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("directory", type=Path, help="the directory of a run or comparison")
     report.set_defaults(command=_report)
 
+    init = commands.add_parser("init", help="write a small project: an experiment, a circuit, a head and a test")
+    init.add_argument("folder", type=Path, metavar="NAME", help="the new folder")
+    init.set_defaults(command=_init)
+
+    doctor = commands.add_parser(
+        "doctor", help="what is installed, what is missing, and whether the simulator is right"
+    )
+    doctor.set_defaults(command=_doctor)
+
+    cite = commands.add_parser("cite", help="BibTeX of every method that an experiment uses")
+    cite.add_argument("file", type=Path, nargs="?", help="an experiment in TOML; none for qfedfm alone")
+    cite.set_defaults(command=_cite)
+
     cli_qkd.add(commands.add_parser("qkd", help="quantum key distribution: rates, a session, an experiment's budget"))
     _add_kme(commands.add_parser("kme", help="simulated key management entities (ETSI GS QKD 014)"))
     return parser
@@ -197,6 +210,30 @@ def _report(arguments: argparse.Namespace) -> None:
     opened = Comparison.load(arguments.directory) if finished else Result.load(arguments.directory)
     path = opened.report()
     print(f"{opened!r}\n\nreport: {path}")
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    from .new_project import new_project
+
+    for path in new_project(arguments.folder):
+        print(path)
+    print(f"\ncd {arguments.folder}\nqfedfm run experiment.toml")
+
+
+def _doctor(arguments: argparse.Namespace) -> None:  # noqa: ARG001
+    from .installation import about, self_check
+
+    print(about(), flush=True)
+    check = self_check()
+    print(f"{'self-check':>20}  {check}")
+    if not check.passed:
+        raise QfedfmError("the simulator is wrong on this machine: report it with the lines above")
+
+
+def _cite(arguments: argparse.Namespace) -> None:
+    from .citations import cite
+
+    print(cite(arguments.file), end="")
 
 
 def _kme_certs(arguments: argparse.Namespace) -> None:

@@ -153,7 +153,7 @@ class Experiment:
                 f"device: torch cannot use '{self.device}' here ({reason}): choose \"cpu\", or install a build of "
                 "torch for the device"
             ) from None
-        for piece in _pieces(self):
+        for piece in pieces(self):
             if isinstance(piece, Checkable):
                 piece.check()
         texts = _gives_texts(self.data)
@@ -195,12 +195,12 @@ class Experiment:
         return hashlib.sha256(json.dumps(content(self), sort_keys=True).encode()).hexdigest()
 
 
-def _pieces(piece: Any) -> Iterator[Any]:
+def pieces(piece: Any) -> Iterator[Any]:
     """Yield every declared object inside `piece`."""
     for value in (getattr(piece, field.name) for field in fields(piece)):
         if is_dataclass(value):
             yield value
-            yield from _pieces(value)
+            yield from pieces(value)
 
 
 def _gives_texts(data: Source) -> bool | None:

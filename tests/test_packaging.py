@@ -75,7 +75,9 @@ def test_wheel_and_sdist_hold_what_they_should(built: dict[str, Path]) -> None:
     circuits = {f"circuits/{path.name}" for path in (ROOT / "circuits").iterdir()}
     metadata = {name for name in wheel if ".dist-info/" in name}
 
-    assert wheel - metadata == package | {f"qfedfm/{name}" for name in circuits}
+    project = {f"qfedfm/project/{path.name}" for path in (ROOT / "examples" / "project").iterdir() if path.is_file()}
+    shipped = {f"qfedfm/{name}" for name in circuits} | project | {"qfedfm/papers.bib"}
+    assert wheel - metadata == package | shipped
     assert "qfedfm/py.typed" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in metadata)
     assert sdist >= package | circuits | {"LICENSE", "README.md", "pyproject.toml"}
