@@ -1,5 +1,38 @@
-"""Evidence: what a set of seeds allows one to say."""
+"""Evidence: what a set of seeds allows one to say, and what a circuit lets one expect before it is paid for."""
 
+from .assessment import LightCone, Trainability, light_cones, trainability
+from .capacity import EffectiveDimension, effective_dimension
+from .ensemble import Expressibility, entangling_capability, expressibility
+from .fourier import Spectrum, fourier_coefficients, spectrum
+from .plateau import GradientScaling, GradientVariance, gradient_scaling, gradient_variance, plateau_warning
 from .statistics import METRICS, Interval, Metric, Paired, mean_interval, paired, verdict
+from .surrogate import Surrogate, fourier_surrogate
 
-__all__ = ["METRICS", "Interval", "Metric", "Paired", "mean_interval", "paired", "verdict"]
+__all__ = [
+    "METRICS",
+    "EffectiveDimension",
+    "Expressibility",
+    "GradientScaling",
+    "GradientVariance",
+    "Interval",
+    "LightCone",
+    "Metric",
+    "Paired",
+    "Spectrum",
+    "Surrogate",
+    "Trainability",
+    "effective_dimension",
+    "entangling_capability",
+    "expressibility",
+    "fourier_coefficients",
+    "fourier_surrogate",
+    "gradient_scaling",
+    "gradient_variance",
+    "light_cones",
+    "mean_interval",
+    "paired",
+    "plateau_warning",
+    "spectrum",
+    "trainability",
+    "verdict",
+]

@@ -4,7 +4,7 @@ from .drawing import describe, draw, draw_text
 from .fisher import quantum_fisher
 from .library import load, names
 from .lightcone import dead_weights
-from .measure import probabilities, purity, reduced_density, samples
+from .measure import meyer_wallach, probabilities, purity, reduced_density, samples
 from .overlaps import client_fidelities, fidelity, fidelity_kernel
 from .pennylane import lower
 from .program import Circuit, Gate, Observable, Program, assemble, pauli_z, z_on_every_wire
@@ -26,6 +26,7 @@ __all__ = [
     "fidelity_kernel",
     "load",
     "lower",
+    "meyer_wallach",
     "names",
     "pauli_z",
     "probabilities",

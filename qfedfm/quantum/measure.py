@@ -1,4 +1,4 @@
-"""What can be read from the exact state: probabilities, samples, reduced density matrices, purity.
+"""What can be read from the exact state: probabilities, samples, reduced density matrices, purity, entanglement.
 
 All for every client and row at once, as `simulate` gives expectation values. `wires` names the qubits that are read,
 the first being the most significant bit; the others are summed (traced) out.
@@ -96,6 +96,25 @@ def purity(
     others = [wire for wire in range(program.n_wires) if wire not in chosen]
     rho = reduced_density(program, inputs, weights, min(chosen, others, key=len), budget)
     return torch.view_as_real(rho).square().sum(dim=(2, 3, 4))
+
+
+def meyer_wallach(
+    program: Program, inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor], budget: int = MEMORY_BUDGET
+) -> Tensor:
+    """Return the Meyer-Wallach entanglement Q = 2 (1 - mean over wires of Tr rho_wire^2), (clients, rows), in [0, 1].
+
+    0 for a product of single qubits, 1 where every qubit is maximally mixed, as in Bell and GHZ states (Meyer and
+    Wallach 2002, doi:10.1063/1.1497700, in the form of Brennen 2003, arXiv:quant-ph/0305094). It does not tell who is
+    entangled with whom: two Bell pairs also have 1. Differentiable. Arguments and errors as in `simulate`.
+    """
+    state = states(program, inputs, weights, budget)
+    purities: list[Tensor] = []
+    for wire in range(program.n_wires):
+        up, down = _apart(state, program.n_wires, [wire]).unbind(1)  # each (clients, 2^(n - 1), rows)
+        populations = [torch.view_as_real(part).square().sum(dim=(1, 3)) for part in (up, down)]
+        coherence = torch.view_as_real((up.conj() * down).sum(1)).square().sum(-1)
+        purities.append(populations[0].square() + populations[1].square() + 2 * coherence)
+    return 2 - 2 * torch.stack(purities).mean(0)
 
 
 def _checked(program: Program, wires: Sequence[int] | None) -> list[int]:
