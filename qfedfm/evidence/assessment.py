@@ -8,17 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from numpy.typing import ArrayLike
-from torch import Tensor
 
-from ..data import Dataset
 from ..heads.twin import matched_classical
 from ..heads.variational import Variational
 from ..quantum.lightcone import dead_weights, reachable
 from ..quantum.program import Circuit
 from .capacity import EffectiveDimension, effective_dimension
 from .ensemble import Expressibility, entangling_capability, expressibility, haar_entanglement
-from .examined import encode, features_of, variational
+from .examined import Data, encode, features_of, variational
 from .plateau import SHOTS, GradientVariance, gradient_variance
 from .showing import number, table, with_ends
 from .statistics import Interval
@@ -118,7 +115,7 @@ class Trainability:
 
 def trainability(
     head: Variational,
-    data: Dataset | ArrayLike | Tensor | None = None,
+    data: Data = None,
     outputs: int = 2,
     shots: int = SHOTS,
     samples: int = 200,
@@ -136,8 +133,8 @@ def trainability(
     Raises `ConfigurationError` for other heads and data, `CircuitError` for a circuit without weights.
     """
     circuit = variational(head).resolve()
-    features = features_of(data, circuit.program.n_inputs, seed)
-    outputs = len(data.classes) if isinstance(data, Dataset) else outputs
+    features, classes = features_of(data, circuit.program.n_inputs, seed)
+    outputs = classes or outputs
     model = head.bind(features.shape[1], outputs)
     angles = encode(head, model.init(seed), features)
     gradients = gradient_variance(circuit, angles, samples, seed)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ..data import Dataset
+from ..data import Dataset, Source
 from ..errors import ConfigurationError
 from ..heads.model import Head, apply_dense
 from ..heads.variational import Variational, split_inputs
@@ -22,6 +22,7 @@ from ..quantum.program import Circuit, Program
 from ..quantum.statevector import state_bytes
 from ..seeds import stream
 
+Data = Dataset | Source | ArrayLike | Tensor | None
 Tensors = dict[str, Tensor]
 BUDGET = 2**28
 """Bytes of states that are held at once."""
@@ -78,24 +79,30 @@ def variational(head: Head) -> Variational:
     return head
 
 
-def features_of(data: Dataset | ArrayLike | Tensor | None, n_inputs: int, seed: int, rows: int = 1536) -> Tensor:
-    """Return features (rows, F), float64.
+def features_of(data: Data, n_inputs: int, seed: int, rows: int = 1536) -> tuple[Tensor, int | None]:
+    """Return features (rows, F), float64, and the number of classes where `data` says it.
 
-    data: a data set of numbers, or features (rows, F) such as `qf.backbones.features(...)` returns. None stands for
-    `rows` rows of independent standard normal features, one for each of `n_inputs`: of mean square 1, as every
-    backbone's are. Raises `ConfigurationError` for texts, other shapes and values that are not finite.
+    data: a data set of numbers or its source, or features (rows, F) such as `qf.backbones.features(...)` returns. None
+    stands for `rows` rows of independent standard normal features, one for each of `n_inputs`: of mean square 1, as
+    every backbone's are. Raises `ConfigurationError` for texts, other shapes and values that are not finite.
     """
     if data is None:
-        return torch.from_numpy(stream(seed, "examined", "features").standard_normal((rows, n_inputs)))
-    items = data.items if isinstance(data, Dataset) else data
+        return torch.from_numpy(stream(seed, "examined", "features").standard_normal((rows, n_inputs))), None
+    dataset = data.load() if isinstance(data, Source) else data
+    items, classes = (dataset.items, len(dataset.classes)) if isinstance(dataset, Dataset) else (dataset, None)
     if isinstance(items, tuple) and items and isinstance(items[0], str):
         raise ConfigurationError(
             "the data are texts and a head reads features: pass qf.backbones.features(backbone, dataset)"
         )
-    table = torch.as_tensor(np.asarray(items, dtype=np.float64))
+    try:
+        table = torch.as_tensor(np.asarray(items, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"features are numbers (rows, features); got {type(items).__name__}: {error}"
+        ) from None
     if table.dim() != 2 or 0 in table.shape or not torch.isfinite(table).all():
-        raise ConfigurationError(f"features are finite numbers (rows, features); got {tuple(table.shape)}")
-    return table
+        raise ConfigurationError(f"features are finite numbers (rows, features); got shape {tuple(table.shape)}")
+    return table, classes
 
 
 def encode(head: Variational, params: Params, features: Tensor) -> Tensor:

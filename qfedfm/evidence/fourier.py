@@ -52,8 +52,10 @@ def spectrum(circuit: Circuit, weights: dict[str, Tensor]) -> Spectrum:
     """Return the frequencies of the circuit's observables in its inputs; weights: name to (*shape).
 
     Only gates that can reach an observable count. Weights matter where they multiply an input. Raises `CircuitError`
-    for an angle that is not linear in the inputs (a product of two, a function of one).
+    for an angle that is not linear in the inputs (a product of two, a function of one), and without inputs.
     """
+    if not circuit.program.inputs:
+        raise CircuitError(f"circuit '{circuit.name}' takes no data: it is no function that has a spectrum")
     program = reachable(circuit.program, circuit.observables)
     known: NDArray[np.float64] = np.zeros((1, program.n_inputs))
     ways: NDArray[np.float64] = np.ones(1)
@@ -102,8 +104,6 @@ def fourier_coefficients(circuit: Circuit, weights: dict[str, Tensor]) -> Tensor
     """
     program, clients = circuit.program, max((len(tensor) for tensor in weights.values()), default=1)
     found = [spectrum(circuit, {name: tensor[i] for name, tensor in weights.items()}) for i in range(clients)]
-    if not program.inputs:
-        raise CircuitError(f"circuit '{circuit.name}' takes no data: it is no function that has a spectrum")
     if any(np.abs(s.frequencies - np.round(s.frequencies)).max() > 10.0 ** (1 - DIGITS) for s in found):
         raise CircuitError(
             f"circuit '{circuit.name}' has frequencies that are not whole numbers: it has no period 2 pi"

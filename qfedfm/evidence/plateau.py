@@ -23,7 +23,7 @@ from torch import Tensor
 from ..errors import CircuitError, ConfigurationError
 from ..heads.model import Model
 from ..quantum.lightcone import dead_weights
-from ..quantum.program import Circuit
+from ..quantum.program import Circuit, Observable, Program
 from ..quantum.statevector import simulate
 from ..seeds import stream
 from .examined import Tensors, at_least_two, portions, random_rows, random_weights
@@ -120,11 +120,14 @@ def gradient_variance(
     wide, because few sets have any gradient. Raises `CircuitError` for a circuit without weights.
     """
     at_least_two("samples", samples)
+    if not circuit.program.weights:
+        raise CircuitError(f"circuit '{circuit.name}' has no weights: there is no gradient to look at")
     generator = stream(seed, "gradients")
     weights = random_weights(circuit.program, samples, generator)
     rows = random_rows(circuit, angles, samples, generator)
     every = torch.eye(len(circuit.observables), dtype=torch.float64).expand(samples, -1, -1)
-    found = _gradients(circuit, rows, weights, every)
+    reach = torch.stack([_live(circuit.program, (observable,)) for observable in circuit.observables])
+    found = _gradients(circuit, rows, weights, every) * reach  # what is left outside is rounding
     return _summary(circuit, (found - found.mean(0)).square() * (samples / (samples - 1)))
 
 
@@ -148,8 +151,7 @@ def plateau_warning(model: Model, shots: int = SHOTS, seed: int = 0) -> str | No
 def _summary(circuit: Circuit, squares: Tensor) -> GradientVariance:
     """Return what squared gradients (samples, observables, weights) come to."""
     program = circuit.program
-    dead = dead_weights(program, circuit.observables)
-    live = ~torch.cat([mask.flatten() for mask in dead.values()])
+    live = _live(program, circuit.observables)
     by_set = squares[..., live].mean((1, 2)) if live.any() else torch.zeros(len(squares))
     names = tuple(f"{spec.name}{list(at) if at else ''}" for spec in program.weights for at in np.ndindex(*spec.shape))
     bounds = [sum(abs(factor) for factor, _ in observable) ** 2 for observable in circuit.observables]
@@ -165,18 +167,23 @@ def _summary(circuit: Circuit, squares: Tensor) -> GradientVariance:
     )
 
 
+def _live(program: Program, observables: tuple[Observable, ...]) -> Tensor:
+    """Return which weights can change an expectation value, bool (weights,)."""
+    return ~torch.cat([mask.flatten() for mask in dead_weights(program, observables).values()])
+
+
 def _gradients(circuit: Circuit, rows: Tensors, weights: Tensors, readouts: Tensor) -> Tensor:
     """Return d(sum_k r_k <O_k>)/dw, (samples, read-outs, weights), for read-outs r (samples, read-outs, observables).
 
     Each set of weights is copied once for each read-out: one backward pass gives all.
     """
     program, (samples, per_set, _) = circuit.program, readouts.shape
-    if not program.weights:
-        raise CircuitError(f"circuit '{circuit.name}' has no weights: there is no gradient to look at")
     copies, data = (
         {name: tensor.repeat_interleave(per_set, 0) for name, tensor in tensors.items()} for tensors in (weights, rows)
     )
     parts = []
+    if not _live(program, circuit.observables).any():
+        return torch.zeros(samples, per_set, program.n_parameters, dtype=torch.float64)
     for w, x, r in portions(program, copies, data, {"readout": readouts.flatten(0, 1)}):
         leaves = {name: tensor.clone().requires_grad_() for name, tensor in w.items()}
         values = simulate(program, x, leaves, circuit.observables)[:, 0]

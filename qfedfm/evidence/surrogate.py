@@ -19,12 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import betaincinv, ndtri
 from torch import Tensor
 
-from ..data import Dataset
 from ..errors import ConfigurationError
 from ..heads.variational import CORE, Variational
 from ..params import Params, misfit
 from ..seeds import stream
-from .examined import encode, features_of, variational
+from .examined import Data, encode, features_of, variational
 from .fourier import Spectrum, fourier_kernel, spectrum
 from .showing import number, table, with_ends
 from .statistics import Interval
@@ -85,11 +84,9 @@ class Surrogate:
 
     def predict(self, features: ArrayLike | Tensor) -> Tensor:
         """Return the surrogate's scores (rows, outputs) of features (rows, F): no circuit is run."""
-        angles = encode(self.head, self.params, features_of(features, 0, 0))
-        return (
-            self.offset
-            + fourier_kernel(self.head.resolve(), _own(self.head, self.params), angles, self.points) @ self.dual
-        )
+        angles = encode(self.head, self.params, features_of(features, 0, 0)[0])
+        weights = _own(self.head, self.params)
+        return self.offset + fourier_kernel(self.head.resolve(), weights, angles, self.points) @ self.dual
 
     def coefficients(self) -> Tensor:
         """Return the Fourier coefficients of the scores at `spectrum.frequencies`, complex128 (m, outputs).
@@ -131,7 +128,7 @@ class Surrogate:
 
 def fourier_surrogate(
     head: Variational,
-    data: Dataset | ArrayLike | Tensor | None = None,
+    data: Data = None,
     params: Params | None = None,
     queries: int = 1024,
     tolerance: float = 0.01,
@@ -139,24 +136,22 @@ def fourier_surrogate(
 ) -> Surrogate:
     """Return the Fourier surrogate of a head at `params`, fitted to some of the rows and judged on the others.
 
-    data: features (rows, F), or a data set of numbers; None for 1,536 rows of standard normal features, as many as the
-    circuit has inputs. params: a trained head's, such as `result.params`; None for those it begins with under `seed`
-    and two outputs, or the data set's classes. queries: rows to fit, at most two thirds of all; about 370 rows or more
-    should be left to judge by, for the criterion asks for 99 % agreement with confidence. tolerance: of the criterion,
-    see `Surrogate.dequantised`. Raises `CircuitError` for angles that are not linear in the inputs,
-    `ConfigurationError` for parameters that are not the head's and too few rows.
+    data: features (rows, F), or a data set of numbers or its source; None for 1,536 rows of standard normal features,
+    as many as the circuit has inputs. params: a trained head's, such as `result.params`; None for those it begins with
+    under `seed` and two outputs, or as many as the data set has classes. queries: rows to fit, at most two thirds of
+    all; some 370 rows or more should be left to judge by, for the criterion asks for 99 % agreement with confidence.
+    tolerance: of the criterion, see `Surrogate.dequantised`. Raises `CircuitError` for angles that are not linear in
+    the inputs, `ConfigurationError` for parameters that are not the head's and too few rows.
     """
     circuit = variational(head).resolve()
-    features = features_of(data, circuit.program.n_inputs, seed)
+    features, known = features_of(data, circuit.program.n_inputs, seed)
     fitted = min(queries, int(FITTED * len(features)))
     if not 0 < tolerance < 1 or fitted < 8:
         raise ConfigurationError(
             f"expected a tolerance between 0 and 1, and 8 queries or more with half as many other rows; got tolerance "
             f"{tolerance}, queries {queries} and {len(features)} rows"
         )
-    classes = len(params["readout.weight"]) if params and "readout.weight" in params else 2
-    if params is None and isinstance(data, Dataset):
-        classes = len(data.classes)
+    classes = len(params["readout.weight"]) if params and "readout.weight" in params else known or 2
     model = head.bind(features.shape[1], classes).with_precision("float64")
     own = {name: value.detach().double() for name, value in (model.init(seed) if params is None else params).items()}
     if reason := misfit(own, model.specs):

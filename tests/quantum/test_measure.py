@@ -12,7 +12,7 @@ from reference import amplitudes, arguments, programs, strongly_entangling
 from scipy.stats import chisquare
 
 from qfedfm.errors import CircuitError
-from qfedfm.quantum import Gate, assemble, probabilities, purity, reduced_density, samples
+from qfedfm.quantum import Gate, assemble, meyer_wallach, probabilities, purity, reduced_density, samples
 
 BELL = assemble(2, [Gate("h", (0,)), Gate("cx", (0, 1))], [], {}, {})
 NINE = strongly_entangling(9, 1)
@@ -140,3 +140,33 @@ def test_many_wires_are_kept_apart():
 def test_refusals(call, message):
     with pytest.raises(CircuitError, match=message):
         call()
+
+
+def state(n, *gates):
+    return meyer_wallach(assemble(n, [Gate(*gate) for gate in gates], [], {}, {}), {}, {}).item()
+
+
+def test_meyer_wallach_of_known_states():
+    ghz = [("h", (0,)), *(("cx", (0, i)) for i in range(1, 4))]
+    assert state(3, ("h", (0,)), ("ry", (1,), (0.7,))) == pytest.approx(0, abs=1e-6)
+    assert state(2, ("h", (0,)), ("cx", (0, 1))) == pytest.approx(1, abs=1e-6)
+    assert state(4, *ghz) == pytest.approx(1, abs=1e-6)
+    assert state(4, ("h", (0,)), ("cx", (0, 1))) == pytest.approx(0.5, abs=1e-6)  # a pair and two bystanders
+    # the W state of three: each qubit is diag(2/3, 1/3), so Q = 2 (1 - 5/9) = 8/9
+    angle = 2 * math.acos(1 / math.sqrt(3))
+    w = state(3, ("ry", (0,), (angle,)), ("ch", (0, 1)), ("cx", (1, 2)), ("cx", (0, 1)), ("x", (0,)))
+    assert w == pytest.approx(8 / 9, abs=1e-6)
+
+
+@given(st.data(), st.integers(0, 999))
+@settings(max_examples=25)
+def test_meyer_wallach_of_random_programs_is_that_of_pennylanes_states(data, seed):
+    program = data.draw(programs(max_wires=4))
+    inputs, weights = arguments(2, 2, seed, torch.float64)
+    truth = amplitudes(program, inputs, weights).detach().to(torch.complex128).flatten(0, 1)
+    purities = [
+        torch.as_tensor(qml.math.purity(qml.math.reduce_statevector(truth, [wire]), [0]))
+        for wire in range(program.n_wires)
+    ]
+    expected = 2 * (1 - torch.stack(purities).mean(0)).reshape(2, 2)
+    torch.testing.assert_close(meyer_wallach(program, inputs, weights), expected, atol=1e-12, rtol=0)
