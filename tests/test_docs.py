@@ -117,3 +117,15 @@ def test_the_pages_on_clients_run(workplace, capsys, page, shown):
     for block in blocks(ROOT / "docs" / f"{page}.md"):
         exec(block, namespace)
     assert shown in capsys.readouterr().out
+
+
+def test_the_page_on_trainability_runs_and_says_what_it_says(capsys):
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "trainability.md"):
+        exec(block, namespace)
+    shown = capsys.readouterr().out
+    assert namespace["found"].warning is None
+    assert "Plateau: at random weights a gradient of strongly_entangling (10 qubits" in shown
+    assert "it falls exponentially" in shown
+    assert namespace["surrogate"].dequantised
+    assert namespace["scores"].shape == (1, 2)

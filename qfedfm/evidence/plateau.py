@@ -134,13 +134,14 @@ def gradient_variance(
 def plateau_warning(model: Model, shots: int = SHOTS, seed: int = 0) -> str | None:
     """Return a warning if training `model` on a machine would begin on a plateau, None for others; quick.
 
-    A small `gradient_variance`: 32 random sets of weights with uniform angles, and a random sign for each observable
-    in place of all of them one by one, which has the same mean square. shots: a circuit, on the machine to be used.
-    None also for a model without a circuit, or whose circuit has no weights.
+    A small `gradient_variance`: 32 random sets of weights (from 15 qubits on fewer) with uniform angles, and a random
+    sign for each observable in place of all of them one by one, which has the same mean square. shots: a circuit, on
+    the machine to be used. None also for a model that trains no circuit.
     """
-    if model.circuit is None or not model.circuit.program.weights:
+    if model.circuit is None or not model.count()["quantum"]:
         return None
-    circuit, samples, generator = model.circuit, 32, stream(seed, "plateau")
+    circuit, generator = model.circuit, stream(seed, "plateau")
+    samples = min(32, max(4, 2**19 >> circuit.program.n_wires))
     weights = random_weights(circuit.program, samples, generator)
     rows = random_rows(circuit, None, samples, generator)
     signs = generator.choice([-1.0, 1.0], (samples, 1, len(circuit.observables)))

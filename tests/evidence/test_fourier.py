@@ -2,6 +2,7 @@
 
 import math
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pennylane as qml
 import pytest
@@ -225,7 +226,9 @@ def test_a_surrogate_takes_data_sets_and_shows_itself():
     assert frame.frequency[0] == (0.0, 0.0, 0.0)
     assert len(frame) == 14
     assert "no frequency above" in found._repr_html_()
-    assert found.plot().get_ylabel() == "score of the surrogate"
+    ax = found.plot()
+    assert ax.get_ylabel() == "score of the surrogate"
+    plt.close(ax.figure)
 
 
 def test_the_exact_interval_of_a_share():

@@ -10,7 +10,7 @@ import torch
 import qfedfm as qf
 from qfedfm.errors import CircuitError, ConfigurationError
 from qfedfm.evidence import gradient_scaling, gradient_variance, light_cones, plateau_warning
-from qfedfm.heads import Linear, Variational
+from qfedfm.heads import Kernel, Linear, Variational
 from qfedfm.quantum import Circuit, Gate, assemble, load, z_on_every_wire
 from qfedfm.quantum.expr import Expr
 
@@ -149,6 +149,7 @@ def test_a_quick_warning_agrees_with_the_full_one():
     assert "11 qubits" in plateau_warning(large)
     assert plateau_warning(Linear().bind(8, 2)) is None
     assert plateau_warning(Variational("iqp").bind(8, 2)) is None
+    assert plateau_warning(Kernel("angle_ring", landmarks=4).bind(8, 2), shots=1) is None  # its circuit stays as it is
 
 
 def test_a_circuit_whose_weights_do_nothing_is_called_so():
