@@ -78,6 +78,10 @@ def problems(cls: type, error: pydantic.ValidationError, given: Mapping[str, Any
             text = inner.problems if isinstance(inner, ConfigurationError) else (str(inner),)
             owner = f"{cls.__name__}.{where}" if where else cls.__name__
             lines += [line if line.startswith(cls.__name__) else f"{owner}: {line}" for line in text]
+        elif item["type"] == "is_instance_of" and isinstance(item["input"], str):
+            wanted = item["ctx"]["class"]
+            reason = f'expected an object ({wanted}), such as Name() in Python or {{ kind = "Name" }} in TOML'
+            refused.setdefault(where, ([], item["input"]))[0].append(reason)
         else:
             refused.setdefault(where, ([], item["input"]))[0].append(f"{item['msg'][0].lower()}{item['msg'][1:]}")
     for where, (reasons, value) in refused.items():

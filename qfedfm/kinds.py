@@ -133,9 +133,10 @@ def resolve(kind: str) -> type:
     """Return the class that "Name" or "module:Name" stands for; raise `ConfigurationError` if there is none."""
     module, _, name = KINDS.get(kind, kind).partition(":")
     if not name:
+        near = nearest(kind, KINDS)
         raise ConfigurationError(
-            f"kind '{kind}' is not known{nearest(kind, KINDS)}; known kinds are {', '.join(KINDS)}, "
-            "or give 'module:Name'"
+            f"kind '{kind}' is not known{near or '; known kinds are ' + ', '.join(KINDS)}; a class of your own is "
+            "'module:Name'"
         )
     try:
         found = getattr(import_module(module), name)

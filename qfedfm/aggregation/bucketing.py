@@ -13,6 +13,7 @@ from pydantic import Field
 
 from ..declaration import declared
 from ..params import Params, Specs, stack
+from .admissible import admit
 from .geometry import average
 from .median import Median
 from .updates import Aggregator, Context, Info, Updates
@@ -36,6 +37,10 @@ class Bucketing:
     def init(self, specs: Specs) -> Params:
         """Return the state of the rule."""
         return self.rule.init(specs)
+
+    def admit(self, n: int) -> None:
+        """Raise `ConfigurationError` unless the rule admits that many buckets."""
+        admit(self.rule, -(-n // self.size))
 
     def __call__(
         self, state: Params, params: Params, updates: Updates, specs: Specs, context: Context

@@ -35,6 +35,10 @@ class Bulyan:
         """Return the empty state: Bulyan remembers nothing."""
         return {}
 
+    def admit(self, n: int) -> None:
+        """Raise `ConfigurationError` unless n >= 4f + 3."""
+        require(self, n, self.f, 4 * self.f + 3, "n >= 4f + 3")
+
     def __call__(
         self,
         state: Params,
@@ -45,7 +49,7 @@ class Bulyan:
     ) -> tuple[Params, Params, Info]:
         """Return the new parameters and, as "chosen", the clients Krum chose; `ConfigurationError` where n < 4f + 3."""
         n = len(updates.clients)
-        require(self, n, self.f, 4 * self.f + 3, "n >= 4f + 3")
+        self.admit(n)
         chosen = one_by_one(update_distances(updates.delta, specs), self.f, updates.clients, n - 2 * self.f)
         count = n - 4 * self.f
         delta = {spec.name: updates.delta[spec.name][chosen] for spec in specs}

@@ -33,6 +33,10 @@ class Krum:
         """Return the empty state: Krum remembers nothing."""
         return {}
 
+    def admit(self, n: int) -> None:
+        """Raise `ConfigurationError` unless n >= 2f + 3."""
+        require(self, n, self.f, 2 * self.f + 3, "n >= 2f + 3")
+
     def __call__(
         self,
         state: Params,
@@ -45,7 +49,7 @@ class Krum:
 
         `ConfigurationError` where n < 2f + 3.
         """
-        require(self, len(updates.clients), self.f, 2 * self.f + 3, "n >= 2f + 3")
+        self.admit(len(updates.clients))
         best = by_score(update_distances(updates.delta, specs), self.f, updates.clients)[0]
         step = {spec.name: updates.delta[spec.name][best] for spec in specs}
         return added(params, step, specs), state, {"chosen": [updates.clients[best]]}
@@ -67,6 +71,10 @@ class MultiKrum:
         """Return the empty state: Multi-Krum remembers nothing."""
         return {}
 
+    def admit(self, n: int) -> None:
+        """Raise `ConfigurationError` unless n >= 2f + 3."""
+        require(self, n, self.f, 2 * self.f + 3, "n >= 2f + 3")
+
     def __call__(
         self,
         state: Params,
@@ -80,7 +88,7 @@ class MultiKrum:
         `ConfigurationError` where n < 2f + 3 or m > n - f.
         """
         n = len(updates.clients)
-        require(self, n, self.f, 2 * self.f + 3, "n >= 2f + 3")
+        self.admit(n)
         m = n - self.f if self.m is None else self.m
         if m > n - self.f:
             raise ConfigurationError(

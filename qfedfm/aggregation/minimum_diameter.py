@@ -35,6 +35,10 @@ class MinimumDiameter:
         """Return the empty state: the rule remembers nothing."""
         return {}
 
+    def admit(self, n: int) -> None:
+        """Raise `ConfigurationError` unless n >= 2f + 1."""
+        require(self, n, self.f, 2 * self.f + 1, "n >= 2f + 1")
+
     def __call__(
         self,
         state: Params,
@@ -45,7 +49,7 @@ class MinimumDiameter:
     ) -> tuple[Params, Params, Info]:
         """Return the new parameters, the clients "chosen" and the set's "diameter"; refuses n < 2f + 1."""
         n = len(updates.clients)
-        require(self, n, self.f, 2 * self.f + 1, "n >= 2f + 1")
+        self.admit(n)
         by_name = sorted(range(n), key=lambda i: updates.clients[i])
         distances = update_distances(updates.delta, specs).sqrt()[by_name][:, by_name]
         places = smallest_set(distances, n - self.f)

@@ -58,6 +58,10 @@ class QuboSubset:
         """Return the empty state."""
         return {}
 
+    def admit(self, n: int) -> None:
+        """Raise `ConfigurationError` unless n >= 2f + 1."""
+        require(self, n, self.f, 2 * self.f + 1, "n >= 2f + 1")
+
     def __call__(
         self, state: Params, params: Params, updates: Updates, specs: Specs, context: Context
     ) -> tuple[Params, Params, Info]:
@@ -66,7 +70,7 @@ class QuboSubset:
         Raises `ConfigurationError` unless n >= 2f + 1, or where the solver cannot take n clients.
         """
         n = len(updates.rows)
-        require(self, n, self.f, 2 * self.f + 1, "n >= 2f + 1")
+        self.admit(n)
         distances = update_distances(updates.delta, specs).sqrt().numpy()
         kept = originals(distances, self.duplicates)
         chosen, info = choose(distances[np.ix_(kept, kept)], self.f, self.two_sided, self.solver, context.generator)

@@ -30,6 +30,10 @@ class TrimmedMean:
         """Return the empty state: the trimmed mean remembers nothing."""
         return {}
 
+    def admit(self, n: int) -> None:
+        """Raise `ConfigurationError` unless n >= 2f + 1."""
+        require(self, n, self.f, 2 * self.f + 1, "n >= 2f + 1")
+
     def __call__(
         self,
         state: Params,
@@ -40,7 +44,7 @@ class TrimmedMean:
     ) -> tuple[Params, Params, Info]:
         """Return the parameters moved by the trimmed mean; `ConfigurationError` where n < 2f + 1."""
         n = len(updates.clients)
-        require(self, n, self.f, 2 * self.f + 1, "n >= 2f + 1")
+        self.admit(n)
 
         def kept_mean(ordered: Tensor) -> Tensor:
             return ordered[:, self.f : n - self.f].double().mean(1)
