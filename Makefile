@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format docs bench clean
 
 demo: .venv/.installed-text
 	$(BIN)/qfedfm demo
@@ -20,11 +20,15 @@ format: .venv/.installed-test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/.installed-docs
+	$(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: .venv/.installed-text
 	@set -e; for file in $(sort $(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf docs/_build docs/reference docs/notebooks .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -39,4 +43,8 @@ clean:
 
 .venv/.installed-test: pyproject.toml .venv/.made
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[test]'
+	touch .venv/.installed-text .venv/.installed-docs $@
+
+.venv/.installed-docs: pyproject.toml .venv/.made
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[docs]'
 	touch .venv/.installed-text $@
