@@ -1,7 +1,8 @@
 """The values of angle slots, for all clients and rows at once.
 
 Slots whose trees differ only in their leaves are evaluated together: one gather for each leaf position and one torch
-operation for each node, however many slots there are. Everything is differentiable through inputs and weights.
+operation for each node, however many slots there are. Everything is differentiable through inputs and weights; where
+`atan2` and `hypot` have no gradient, at the origin, theirs is taken as zero, as torch takes that of a norm.
 """
 
 import math
@@ -13,11 +14,26 @@ from torch import Tensor
 
 from .expr import UNARY, Expr
 
+
+def _atan2(y: Tensor, x: Tensor) -> Tensor:
+    """Return torch.atan2, with the gradient zero at the origin, where it has none, in place of NaN."""
+    origin = (x == 0) & (y == 0)
+    return torch.atan2(y.masked_fill(origin, 0.0), x.masked_fill(origin, 1.0))
+
+
+def _hypot(x: Tensor, y: Tensor) -> Tensor:
+    """Return torch.hypot, with the gradient zero at the origin, where it has none, in place of NaN."""
+    origin = (x == 0) & (y == 0)
+    return torch.hypot(x.masked_fill(origin, 1.0), y).masked_fill(origin, 0.0)
+
+
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "+": torch.add,
     "-": torch.sub,
     "*": torch.mul,
     "/": torch.div,
+    "atan2": _atan2,
+    "hypot": _hypot,
     **{name: getattr(torch, name) for name in UNARY},
 }
 Sizes = tuple[tuple[str, int], ...]

@@ -34,6 +34,8 @@ BINARY: dict[str, Callable[[float, float], float]] = {
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
+    "atan2": math.atan2,
+    "hypot": math.hypot,
 }
 MAX_NODES, MAX_DEPTH = 10_000, 250  # of one angle; a shared subtree counts each time it is used
 _TORCH_NAMES = {
@@ -45,6 +47,9 @@ _TORCH_NAMES = {
     "div": "/",
     "divide": "/",
     "true_divide": "/",
+    "atan2": "atan2",
+    "arctan2": "atan2",
+    "hypot": "hypot",
 }
 _LONG_NAMES = {"negative": "neg", "arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 
@@ -126,7 +131,8 @@ class Expr:
         if self.op in ("input", "weight"):
             return f"{self.args[0]}[{self.args[1]}]"
         if self.op in BINARY:
-            return f"({self.args[0]} {self.op} {self.args[1]})"
+            a, b = self.args
+            return f"{self.op}({a}, {b})" if self.op.isalnum() else f"({a} {self.op} {b})"
         return f"{'-' if self.op == 'neg' else self.op}({self.args[0]})"
 
     def sin(self) -> "Expr":
@@ -165,6 +171,14 @@ class Expr:
         """Return the square root."""
         return _unary("sqrt", self)
 
+    def arctan2(self, other: Any) -> Any:
+        """Return the angle of the point (other, self), in (-pi, pi]; 0 at the origin."""
+        return _binary("atan2", self, other)
+
+    def hypot(self, other: Any) -> Any:
+        """Return the length of the vector (self, other)."""
+        return _binary("hypot", self, other)
+
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", str(func))
@@ -173,7 +187,7 @@ class Expr:
             return _unary(name, args[0])
         if name in _TORCH_NAMES and len(args) == 2:
             return _binary(_TORCH_NAMES[name], *args)
-        raise CircuitError(f"torch.{name} is not known for angles; known are + - * / and {', '.join(UNARY)}")
+        raise CircuitError(f"torch.{name} is not known for angles; known are {' '.join(BINARY)} and {', '.join(UNARY)}")
 
     @cached_property
     def n_nodes(self) -> int:

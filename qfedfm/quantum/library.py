@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from ..declaration import declared
 from ..errors import CircuitError, ConfigurationError, nearest
-from .program import Circuit, Program, z_on_every_wire
+from .program import Circuit, Observable, Program, pauli_z, z_on_every_wire
+
+Readout = Literal["z on every wire", "z on the last wire", "mean of z over the wires"]
 
 
 @declared
@@ -37,14 +39,14 @@ class Card:
     """What is known about a circuit of the library.
 
     input_scale: inputs are meant to lie in [-input_scale, input_scale] radians. periods: for each weight its period in
-    radians, or "linear" if it multiplies an input.
+    radians, or "linear" if it multiplies an input. readout: what a head measures of it.
     """
 
     title: str
     reference: str
     role: str
     periods: dict[str, float | Literal["linear"]]
-    readout: Literal["z on every wire"] = "z on every wire"
+    readout: Readout = "z on every wire"
     input_scale: float = math.pi / 2
     check: tuple[Check, ...] = ()
 
@@ -71,7 +73,7 @@ def load(name: str | Path, sizes: Mapping[str, int] | None = None) -> Circuit:
     _check_periods(program, about, path)
     return Circuit(
         program,
-        z_on_every_wire(program.n_wires),
+        _observables(about.readout, program.n_wires),
         path.stem,
         about.input_scale,
         reference=about.reference,
@@ -126,6 +128,15 @@ def _card(path: Path) -> Card | None:
         return Card(**tomllib.loads(_text(file)))
     except (tomllib.TOMLDecodeError, ConfigurationError) as error:
         raise CircuitError(f"card {file.name}: {error}") from None
+
+
+def _observables(readout: Readout, n_wires: int) -> tuple[Observable, ...]:
+    every = z_on_every_wire(n_wires)
+    if readout == "z on the last wire":
+        return (pauli_z(n_wires - 1),)
+    if readout == "mean of z over the wires":
+        return (tuple((1 / n_wires, word) for ((_, word),) in every),)
+    return every
 
 
 def _check_periods(program: Program, about: Card, path: Path) -> None:

@@ -13,7 +13,9 @@ is data, one value for every row, unless the line before it says `@trainable`: t
     @trainable
     input array[float[64], n] weights;
 
-Departures: `rxx`, `ryy` and `rzz` are known beside `stdgates.inc`; angles are floats, not rounded fractions of a turn.
+Departures: `rxx`, `ryy` and `rzz` are known beside `stdgates.inc`, and the functions `arctan2(y, x)` and `hypot(x, y)`
+beside those of the specification; `popcount` and the bitwise operators take any integer that is not negative; angles
+are floats, not rounded fractions of a turn.
 """
 
 import math

@@ -17,6 +17,7 @@ from .expr import Expr, as_expr
 
 CONSTANTS = {"pi": math.pi, "π": math.pi, "tau": math.tau, "τ": math.tau, "euler": math.e, "ℇ": math.e}
 FUNCTIONS = ("sin", "cos", "tan", "arcsin", "arccos", "arctan", "exp", "log", "sqrt")
+PAIRED_FUNCTIONS = ("arctan2", "hypot")
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -28,6 +29,13 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "||": lambda a, b: bool(a) or bool(b),
 }
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+_BITWISE: dict[str, Callable[[Any, Any], Any]] = {
+    "&": operator.and_,
+    "|": operator.or_,
+    "^": operator.xor,
+    "<<": operator.lshift,
+    ">>": operator.rshift,
+}
 MAX_POWER = 64
 MAX_INTEGER = 2**63
 
@@ -176,6 +184,8 @@ def combine(op: str, a: Any, b: Any) -> Any:
             return _remainder(a, b)
         if op == "**":
             return _power(a, b)
+        if op in _BITWISE:
+            return _bitwise(op, a, b)
     except (ZeroDivisionError, OverflowError) as error:
         raise CircuitError(f"{a} {op} {b} is not defined: {error}") from None
     raise CircuitError(f"the operator '{op}' is not supported")
@@ -207,6 +217,12 @@ def _power(a: Any, b: Any) -> Any:
     return value
 
 
+def _bitwise(op: str, a: Any, b: Any) -> Any:
+    if not (isinstance(a, int) and isinstance(b, int)) or min(a, b) < 0 or (op in ("<<", ">>") and b > MAX_POWER):
+        raise CircuitError(f"'{op}' needs integers that are not negative, for a shift up to {MAX_POWER}; got {a}, {b}")
+    return _BITWISE[op](a, b)
+
+
 def _index(node: Any, scope: Mapping[str, Any]) -> Any:
     array = evaluate(node.collection, scope)
     name = getattr(node.collection, "name", "array")
@@ -220,11 +236,19 @@ def _index(node: Any, scope: Mapping[str, Any]) -> Any:
 
 def _call(node: Any, scope: Mapping[str, Any]) -> Any:
     name = node.name.name
-    if name not in FUNCTIONS:
-        raise CircuitError(f"function '{name}' is not known{nearest(name, FUNCTIONS)}; known: {', '.join(FUNCTIONS)}")
-    if len(node.arguments) != 1:
-        raise CircuitError(f"function '{name}' takes one argument; got {len(node.arguments)}")
-    result: Expr = getattr(as_expr(as_number(evaluate(node.arguments[0], scope))), name)()
+    known = (*FUNCTIONS, *PAIRED_FUNCTIONS, "popcount")
+    if name not in known:
+        raise CircuitError(f"function '{name}' is not known{nearest(name, known)}; known: {', '.join(known)}")
+    wanted = 2 if name in PAIRED_FUNCTIONS else 1
+    if len(node.arguments) != wanted:
+        raise CircuitError(f"function '{name}' takes {wanted} argument{'s' * (wanted > 1)}; got {len(node.arguments)}")
+    if name == "popcount":
+        value = integer(node.arguments[0], scope, "the argument of popcount")
+        if value < 0:
+            raise CircuitError(f"popcount needs an integer that is not negative; got {value}")
+        return value.bit_count()
+    first, *rest = (as_expr(as_number(evaluate(argument, scope))) for argument in node.arguments)
+    result: Expr = getattr(first, name)(*rest)
     return float(result) if result.op == "const" else result
 
 

@@ -52,6 +52,7 @@ OPERATIONS: dict[str, Any] = {
     "cswap": qml.CSWAP,
 }
 _BINARY = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+_BINARY |= {"atan2": torch.atan2, "hypot": torch.hypot}
 _PAULIS = {"X": qml.X, "Y": qml.Y, "Z": qml.Z}
 
 
@@ -126,6 +127,7 @@ def slots(draw: st.DrawFn) -> Expr:
     leaves += [Expr("weight", (name, i)) for name, shape in WEIGHTS.items() for i in range(math.prod(shape))]
     a, b = draw(st.sampled_from(leaves)), draw(st.sampled_from(leaves))
     derived = [a, a, a, 0.5 * a, -a, a * b, a + b, a - 2 * b, a.sin(), (a.cos() + 2).log() * b, (a.sin() / 2).arcsin()]
+    derived += [(a.exp() - 1).arctan2(b), (a + 1).hypot(2 * b)]
     derived += [a.arctan() / 3, (a.exp() + 1).sqrt(), (a.cos() / 2).arccos(), (b / 4).tan()]
     return draw(st.sampled_from(derived))
 

@@ -37,12 +37,17 @@ def test_python_numpy_and_torch_arithmetic_give_the_same_trees():
     assert (2 * w)[0, 1] == torch.multiply(2, W) == 2 * W == Expr("*", (const(2), W))
     assert (np.array([1.0, 2.0]) * W)[1] == 2 * W
     assert W**3 == W * W * W
+    assert torch.hypot(W, X) == np.hypot(np.array([W]), X)[0] == Expr("hypot", (W, X))
+    assert torch.atan2(W, X) == torch.arctan2(W, X) == np.arctan2(np.array([W]), np.array([X]))[0]
+    assert str(const(1).arctan2(W)) == "atan2(1, w[1])"
     assert torch.arctan(W) == np.arctan(np.array([W]))[0]
 
 
 def test_constants_fold_and_neutral_elements_vanish():
     assert as_expr(np.array(2.0)) * 3 - 1 == const(5)
     assert const(0.25).sqrt() == const(0.5)
+    assert const(3.0).hypot(4) == const(5)
+    assert const(1.0).arctan2(-1) == const(3 * math.pi / 4)
     assert W + 0 == W * 1 == 1 * W == W / 1 == -torch.neg(W) == W
     assert float(const(1.5)) == 1.5
 
@@ -51,6 +56,18 @@ def test_constants_fold_and_neutral_elements_vanish():
 def test_functions_of_constants_are_those_of_torch(name):
     function = torch.neg if name == "neg" else getattr(torch, name)
     assert UNARY[name](0.3) == pytest.approx(function(torch.tensor(0.3, dtype=torch.float64)).item(), abs=1e-15)
+
+
+def test_angle_and_length_of_a_vector_have_torchs_gradients_and_none_at_the_origin():
+    points = torch.tensor([[[3.0, 4.0], [-1.0, 0.0], [0.0, 0.0], [-0.0, 0.0]]], dtype=torch.float64, requires_grad=True)
+    x, y = symbols("input", "x", (2,))
+    angles = evaluate([x.hypot(y), y.arctan2(x)], {"x": points}, {})[0]
+    assert angles[:, 0].tolist() == [5, pytest.approx(math.atan2(4, 3), abs=1e-15)]
+    assert angles[:, 1].tolist() == [1, pytest.approx(math.pi, abs=1e-15)]
+    assert angles[:, 2:].tolist() == [[0, 0], [0, 0]]
+    lengths, turns = (torch.autograd.grad(row.sum(), points, retain_graph=True)[0][0] for row in angles)
+    torch.testing.assert_close(lengths, torch.tensor([[0.6, 0.8], [-1, 0], [0, 0], [0, 0]], dtype=torch.float64))
+    torch.testing.assert_close(turns, torch.tensor([[-0.16, 0.12], [0, -1], [0, 0], [0, 0]], dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +118,9 @@ def test_json_by_hand():
     assert (0.5 * W - X.sin()).to_json() == ["-", ["*", 0.5, ["weight", "w", 1]], ["sin", ["input", "x", 0]]]
 
 
-@pytest.mark.parametrize("data", [True, "w", ["eval", "1"], ["weight", "w", -1], ["sin"], ["+", 1.0], None, math.nan])
+@pytest.mark.parametrize(
+    "data", [True, "w", ["eval", "1"], ["weight", "w", -1], ["sin"], ["+", 1.0], ["hypot", 1.0], None, math.nan]
+)
 def test_other_json_is_refused(data):
     with pytest.raises(CircuitError):
         from_json(data)

@@ -120,6 +120,14 @@ def test_gates_and_modifiers_mean_what_they_mean_in_qiskit(text, build):
         ("x[0]**2", "(x[0] * x[0])"),
         ("(pi - x[0])*(pi - x[1])", "((3.14159 - x[0]) * (3.14159 - x[1]))"),
         ("arctan(tan(x[2]))", "atan(tan(x[2]))"),
+        ("arctan2(-1, -1)", -3 * math.pi / 4),
+        ("arctan2(x[0], 2)", "atan2(x[0], 2)"),
+        ("hypot(n, 4)", 5),
+        ("hypot(x[0], hypot(x[1], x[2]))", "hypot(x[0], hypot(x[1], x[2]))"),
+        ("6 & 3 | 8", 10),
+        ("5 ^ (5 >> 1)", 7),  # the Gray code of 5
+        ("n << 2", 12),
+        ("popcount(13 ^ 2) - popcount(0)", 4),
     ],
 )
 def test_angles_are_computed_or_kept_as_expressions(expression, value):
@@ -248,6 +256,13 @@ REFUSED = [
     ("rx(x[0]/0) q[0];", "the angle x[0] / 0 is not defined"),
     ("rx(log(-1)) q[0];", "is not defined"),
     ("rx(1e999) q[0];", "finite number; got inf"),
+    ("rx(hypot(1)) q[0];", "function 'hypot' takes 2 arguments; got 1"),
+    ("rx(sin(1, 2)) q[0];", "function 'sin' takes 1 argument; got 2"),
+    ("rx(x[0] & 1) q[0];", "'&' needs integers that are not negative"),
+    ("rx(1 << 1000000) q[0];", "for a shift up to 64; got 1, 1000000"),
+    ("rx(1 >> -1) q[0];", "'>>' needs integers that are not negative"),
+    ("rx(popcount(-1)) q[0];", "popcount needs an integer that is not negative; got -1"),
+    ("rx(popcount(x[0])) q[0];", "the argument of popcount must be a whole number"),
     ("rx(sinh(1)) q[0];", "function 'sinh' is not known"),
     ("rx(x[0] % 2) q[0];", "'%' needs integers"),
     ("if (x[0] > 0) { h q; }", "a circuit cannot branch on its data"),
