@@ -1,16 +1,21 @@
 """Pictures and counts of circuits.
 
-PennyLane draws; the angles are shown as the expressions that they are, such as x[0] or (w[3] * x[1]).
+PennyLane draws; the angles are shown as the expressions that they are, such as x[0] or (w[3] * x[1]), and as f(x), a
+function of what they depend on, where that would be longer than `LONGEST_IN_TEXT` or `LONGEST_IN_FIGURE`.
 """
 
 import math
 from typing import TYPE_CHECKING, Any
 
+from .expr import Expr
 from .pennylane import GATE_NAMES
 from .program import Circuit, Program
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+LONGEST_IN_TEXT, LONGEST_IN_FIGURE = 40, 16  # characters of an angle
 
 
 def describe(circuit: Circuit | Program) -> str:
@@ -33,7 +38,7 @@ def draw_text(circuit: Circuit | Program, width: int = 100) -> str:
     """Return the circuit as text, one line a wire, broken into blocks of at most `width` characters."""
     from pennylane.drawer import tape_text
 
-    return str(tape_text(_script(circuit), decimals=2, show_all_wires=True, max_length=width))
+    return str(tape_text(_script(circuit, LONGEST_IN_TEXT, ", "), decimals=2, show_all_wires=True, max_length=width))
 
 
 def draw(circuit: Circuit | Program, figure: "Figure | None" = None) -> "Figure":
@@ -45,7 +50,7 @@ def draw(circuit: Circuit | Program, figure: "Figure | None" = None) -> "Figure"
     figure = figure or Figure()
     if not hasattr(figure.canvas, "get_renderer"):
         FigureCanvasAgg(figure)  # the drawer measures its labels
-    tape_mpl(_script(circuit), decimals=2, show_all_wires=True, fig=figure)
+    tape_mpl(_script(circuit, LONGEST_IN_FIGURE, ",\n"), decimals=2, show_all_wires=True, fig=figure)
     return figure
 
 
@@ -53,7 +58,7 @@ def _program(circuit: Circuit | Program) -> Program:
     return circuit.program if isinstance(circuit, Circuit) else circuit
 
 
-def _script(circuit: Circuit | Program) -> Any:
+def _script(circuit: Circuit | Program, longest: int, comma: str) -> Any:
     """Return a PennyLane script with one gate for each gate, slots shown as text, and the read-out of a `Circuit`."""
     import pennylane as qml
 
@@ -61,12 +66,19 @@ def _script(circuit: Circuit | Program) -> Any:
     classes = {ours: theirs for theirs, ours in GATE_NAMES.items()}
     gates = []
     for name, wires, angles in program.gates:
-        labels = [str(program.slots[angle]) if isinstance(angle, int) else angle for angle in angles]
+        labels = [_label(program.slots[angle], longest, comma) if isinstance(angle, int) else angle for angle in angles]
         gates.append(_gate(classes[name], labels, wires))
     read = circuit.observables if isinstance(circuit, Circuit) else ()
     sentences = [qml.pauli.PauliSentence({qml.pauli.PauliWord(dict(word)): c for c, word in terms}) for terms in read]
     words = [sentence.operation(wire_order=range(program.n_wires)) for sentence in sentences]
     return qml.tape.QuantumScript(gates, [qml.expval(word) for word in words])
+
+
+def _label(slot: Expr, longest: int, comma: str) -> str:
+    text = str(slot)
+    if len(text) <= longest:
+        return text
+    return f"f({comma.join(dict.fromkeys(leaf.args[0] for leaf in slot.leaves() if leaf.op != 'const'))})"
 
 
 def _gate(name: str, angles: list[Any], wires: tuple[int, ...]) -> Any:

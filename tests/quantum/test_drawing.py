@@ -38,6 +38,13 @@ def test_text_shows_gates_angles_and_readout():
     ]
 
 
+def test_a_long_angle_is_shown_as_a_function_of_what_it_depends_on():
+    x, w = symbols("input", "x", (2,)), symbols("weight", "w", ())
+    angles = [0.5 * x[0].hypot(x[1]).arctan2(w) + 0.25 * x[1], x[0].hypot(x[1])]
+    program = assemble(1, [Gate("rx", (0,), (0,)), Gate("ry", (0,), (1,))], angles, {"x": (2,)}, {"w": ()})
+    assert draw_text(program).split() == ["0:", "──RX(f(x,", "w))──RY(hypot(x[0],", "x[1]))─┤"]
+
+
 @pytest.mark.parametrize("name", GATES)
 def test_every_gate_can_be_drawn(name):
     kind = GATES[name]
