@@ -18,7 +18,7 @@ from .errors import ClientError, ConfigurationError, QuorumError, RunError
 from .evidence import METRICS
 from .experiment import Experiment, content
 from .federation.local import exchange_together
-from .heads import Kernel, Linear, Rbf, Variational, matched_classical
+from .heads import Kernel, Linear, Parallel, Rbf, Variational, matched_classical
 from .progress import Progress
 from .runs import Federation, Prepared, bind, describe, federate, measure, prepare
 from .training import Optimizer
@@ -76,14 +76,14 @@ def load_arm(file: Path) -> Arm:
 def twins(experiment: Experiment) -> dict[str, Experiment]:
     """Return the default arms: the experiment's quantum head, its classical counterpart, and a linear probe."""
     linear = {"linear probe": replace(experiment, head=Linear())}
-    if isinstance(experiment.head, Variational):
+    if isinstance(experiment.head, Variational | Parallel):
         twin = replace(experiment, head=matched_classical(experiment.head))
         return {"quantum head": experiment, "matched classical head": twin} | linear
     if isinstance(experiment.head, Kernel):
         twin = replace(experiment, head=Rbf(experiment.head))
         return {"quantum kernel": experiment, "matched Gaussian kernel": twin} | linear
     raise ConfigurationError(
-        f"compare knows the twins of Variational and Kernel heads; got {type(experiment.head).__name__}: "
+        f"compare knows the twins of Variational, Parallel and Kernel heads; got {type(experiment.head).__name__}: "
         "pass arms={name: experiment}"
     )
 

@@ -128,8 +128,8 @@ class Experiment:
     def save(self, folder: Path) -> Path:
         """Write experiment.toml into `folder`, to be loaded from there wherever it is called from.
 
-        Circuits that are not the library's go to circuit.json, arrays to data.safetensors; data files stay where they
-        are, by their absolute paths.
+        Circuits that are not the library's go to circuit.json (circuit-0.json, ... if there are several), arrays to
+        data.safetensors; data files stay where they are, by their absolute paths.
         """
         portable: Experiment = _portable(self, folder)
         if isinstance(self.data, Arrays):
@@ -198,9 +198,10 @@ class Experiment:
 def pieces(piece: Any) -> Iterator[Any]:
     """Yield every declared object inside `piece`."""
     for value in (getattr(piece, field.name) for field in fields(piece)):
-        if is_dataclass(value):
-            yield value
-            yield from pieces(value)
+        for inner in value if isinstance(value, tuple) else (value,):
+            if is_dataclass(inner):
+                yield inner
+                yield from pieces(inner)
 
 
 def _gives_texts(data: Source) -> bool | None:
@@ -220,17 +221,25 @@ def _sizes(data: Source) -> tuple[int, int]:
     return (len(data.text) if isinstance(data, Csv) and isinstance(data.text, tuple) else 384), 2
 
 
-def _portable(piece: Any, folder: Path) -> Any:
-    """Return a declared object with every path in it made absolute and circuits not of the library put in `folder`."""
+def _portable(piece: Any, folder: Path, name: str = "circuit") -> Any:
+    """Return a declared object with every path in it made absolute and circuits not of the library put in `folder`.
+
+    name: of the circuit's file; circuits side by side are "circuit-0", "circuit-1", ...
+    """
     if isinstance(piece, HoldsCircuit) and not _in_library(piece.circuit):
-        (folder / "circuit.json").write_text(piece.resolve().to_json(), encoding="utf-8")
-        return replace(piece, circuit=Path("circuit.json"), sizes=None)  # type: ignore[type-var]
+        (folder / f"{name}.json").write_text(piece.resolve().to_json(), encoding="utf-8")
+        return replace(piece, circuit=Path(f"{name}.json"), sizes=None)  # type: ignore[type-var]
     moved: dict[str, Any] = {}
     for field in fields(piece):
         value = getattr(piece, field.name)
+        inner = value
         if isinstance(value, Path):
-            moved[field.name] = value.absolute()
-        elif is_dataclass(value) and (inner := _portable(value, folder)) is not value:
+            inner = value.absolute()
+        elif is_dataclass(value):
+            inner = _portable(value, folder, name)
+        elif isinstance(value, tuple) and any(map(is_dataclass, value)):
+            inner = tuple(_portable(item, folder, f"{name}-{i}") for i, item in enumerate(value))
+        if inner is not value:
             moved[field.name] = inner
     return replace(piece, **moved) if moved else piece
 

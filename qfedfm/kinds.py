@@ -31,6 +31,8 @@ KINDS: dict[str, str] = {
     "Identity": "qfedfm.backbones:Identity",
     "Linear": "qfedfm.heads:Linear",
     "Mlp": "qfedfm.heads:Mlp",
+    "Module": "qfedfm.heads:Module",
+    "Parallel": "qfedfm.heads:Parallel",
     "Variational": "qfedfm.heads:Variational",
     "Kernel": "qfedfm.heads:Kernel",
     "Rbf": "qfedfm.heads:Rbf",

@@ -42,7 +42,7 @@ def test_every_example_of_extending_runs_learns_and_can_be_opened_again(workplac
         exec(block, namespace)
         if "result" in namespace:
             results.append(namespace.pop("result"))
-    assert len(results) == 9
+    assert len(results) == 10
     for result in results:
         assert result.finished
         assert Experiment.load(result.directory / "experiment.toml").identity == result.experiment.identity

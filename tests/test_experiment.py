@@ -74,7 +74,7 @@ from qfedfm.declaration import declared
 from qfedfm.demo import experiment as demonstration
 from qfedfm.errors import CircuitError, ConfigurationError, DataError
 from qfedfm.federation import Clients, Training
-from qfedfm.heads import Head, Kernel, Linear, Mlp, Model, Rbf, Variational
+from qfedfm.heads import Head, Kernel, Linear, Mlp, Model, Module, Parallel, Rbf, Variational
 from qfedfm.incentives import (
     Contribution,
     FreeRiderScreen,
@@ -144,6 +144,18 @@ names = st.text("abc xyzÄ'\"\\#\n", min_size=1)
 rates = st.floats(1e-6, 10)
 parts = st.dictionaries(st.sampled_from(["projection", "core", "readout"]), rates)
 whole = st.integers(1, 1000)
+ARGUMENTS = st.booleans() | whole | rates | names
+MODULES = st.builds(
+    Module,
+    factory=st.sampled_from(["torch.nn:Linear", "mine:Net"]),
+    arguments=st.none() | st.dictionaries(names, ARGUMENTS | st.lists(ARGUMENTS).map(tuple)),
+)
+AROUND = {"before": st.none() | MODULES, "after": st.none() | MODULES}
+CIRCUITS = {
+    "circuit": st.sampled_from(["angle_ring", "basic_entangler", Path("own/circuit.qasm")]),
+    "sizes": st.none() | st.dictionaries(st.sampled_from(["n", "layers"]), whole),
+    "input_scale": st.none() | rates,
+}
 PRESHARED = st.builds(PresharedKeys, file=st.none() | st.just(Path("keys/secret.hex")))
 share = st.floats(0.01, 0.99)
 ATTACKS = st.one_of(
@@ -213,13 +225,10 @@ PIECES = {
     ),
     "head": st.one_of(
         st.builds(Linear),
-        st.builds(Mlp, hidden=st.lists(whole, min_size=1).map(tuple), squash=rates),
-        st.builds(
-            Variational,
-            circuit=st.sampled_from(["angle_ring", "basic_entangler", Path("own/circuit.qasm")]),
-            sizes=st.none() | st.dictionaries(st.sampled_from(["n", "layers"]), whole),
-            input_scale=st.none() | rates,
-        ),
+        MODULES,
+        st.builds(Mlp, hidden=st.lists(whole, min_size=1).map(tuple), squash=rates, **AROUND),
+        st.builds(Variational, **CIRCUITS, **AROUND),
+        st.builds(Parallel, st.lists(st.builds(Variational, **CIRCUITS), min_size=1, max_size=3).map(tuple), **AROUND),
         KERNELS,
         st.builds(Rbf, of=KERNELS, gamma=st.none() | rates),
     ),
@@ -581,6 +590,11 @@ def test_identity_tells_experiments_apart():
         replace(base, head=Variational("angle_ring", {"n": 2})),
         replace(base, head=Variational("angle_ring", {"n": 3})),
         replace(base, head=Variational("angle_ring", {"n": 2}, input_scale=1.0)),
+        replace(base, head=Variational("angle_ring", {"n": 2}, before=Module("torch.nn:Linear"))),
+        replace(base, head=Variational("angle_ring", {"n": 2}, after=Module("torch.nn:Linear"))),
+        replace(base, head=Parallel((Variational("angle_ring", {"n": 2}),))),
+        replace(base, head=Module("torch.nn:Linear")),
+        replace(base, head=Module("torch.nn:Linear", {"bias": False})),
         replace(base, training=Training(optimizer=Adam(lr=0.06), batch_size=8)),
         replace(base, clients=Clients(count=3, partition=Dirichlet(alpha=1.0))),
     ]

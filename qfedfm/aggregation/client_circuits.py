@@ -19,6 +19,10 @@ def trained_circuit(rule: str, context: Context) -> Circuit:
     model = context.model
     if model is None or model.circuit is None:
         raise ConfigurationError(f"{rule} compares circuits and this head has none: use Variational, or AngularMean")
+    if model.beside:
+        raise ConfigurationError(
+            f"{rule} compares the states of one circuit and this head has {len(model.circuits)}: use AngularMean"
+        )
     trained = {spec.name for spec in model.specs}
     if not model.circuit.program.weights or not all(CORE + w.name in trained for w in model.circuit.program.weights):
         raise ConfigurationError(

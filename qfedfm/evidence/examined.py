@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..data import Dataset, Source
 from ..errors import ConfigurationError
-from ..heads.model import Head, apply_dense
+from ..heads.model import Head
+from ..heads.module import layer
 from ..heads.variational import Variational, split_inputs
 from ..params import Params
 from ..quantum.program import Circuit, Program
@@ -107,6 +108,7 @@ def features_of(data: Data, n_inputs: int, seed: int, rows: int = 1536) -> tuple
 
 def encode(head: Variational, params: Params, features: Tensor) -> Tensor:
     """Return the angles (rows, n_inputs) that `head` feeds its circuit; params: {name: (*shape)}, as in a result."""
-    scale = head.resolve().input_scale if head.input_scale is None else head.input_scale
+    circuit = head.resolve()
+    projection = layer(head.before, "projection", features.shape[1], circuit.program.n_inputs, "projection")
     own = {name: tensor.unsqueeze(0).to(features) for name, tensor in params.items()}
-    return scale * torch.tanh(apply_dense(own, "projection", features.unsqueeze(0)))[0]
+    return head.scale(circuit) * torch.tanh(projection.apply(own, features.unsqueeze(0)))[0]

@@ -136,11 +136,16 @@ def plateau_warning(model: Model, shots: int = SHOTS, seed: int = 0) -> str | No
 
     A small `gradient_variance`: 32 random sets of weights (from 15 qubits on fewer) with uniform angles, and a random
     sign for each observable in place of all of them one by one, which has the same mean square. shots: a circuit, on
-    the machine to be used. None also for a model that trains no circuit.
+    the machine to be used. None also for a model that trains no circuit; of several circuits the first to warn of.
     """
-    if model.circuit is None or not model.count()["quantum"]:
+    if not model.count()["quantum"]:
         return None
-    circuit, generator = model.circuit, stream(seed, "plateau")
+    generator = stream(seed, "plateau")
+    warnings = (_warning(circuit, shots, generator) for circuit in model.circuits if circuit.program.weights)
+    return next((warning for warning in warnings if warning), None)
+
+
+def _warning(circuit: Circuit, shots: int, generator: np.random.Generator) -> str | None:
     samples = min(32, max(4, 2**19 >> circuit.program.n_wires))
     weights = random_weights(circuit.program, samples, generator)
     rows = random_rows(circuit, None, samples, generator)

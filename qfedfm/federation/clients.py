@@ -237,7 +237,7 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
         {
             "rows": len(lane.rows),
             "steps": trained.steps[i],
-            "executions": examples[i] if first.model.circuit else 0,
+            "executions": examples[i] * len(first.model.circuits),
             "loss": WITHHELD_LOSS if first.training.privacy else float(trained.loss[i]),
         }
         | ({**asdict(trained.usage[i])} if first.executor and first.model.circuit else {})

@@ -4,8 +4,21 @@ from .kernel import Kernel
 from .linear import Linear
 from .mlp import Mlp
 from .model import Head, HoldsCircuit, Model
+from .module import Module
 from .rbf import Rbf
 from .twin import matched_classical
-from .variational import Variational
+from .variational import Parallel, Variational
 
-__all__ = ["Head", "HoldsCircuit", "Kernel", "Linear", "Mlp", "Model", "Rbf", "Variational", "matched_classical"]
+__all__ = [
+    "Head",
+    "HoldsCircuit",
+    "Kernel",
+    "Linear",
+    "Mlp",
+    "Model",
+    "Module",
+    "Parallel",
+    "Rbf",
+    "Variational",
+    "matched_classical",
+]

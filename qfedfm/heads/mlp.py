@@ -9,7 +9,8 @@ from torch import Tensor
 from ..declaration import declared
 from ..errors import ConfigurationError
 from ..params import Params
-from .model import Model, activations_bytes, apply_dense, dense
+from .model import Model, activations_bytes
+from .module import Module, layer, starts
 
 
 @declared
@@ -17,11 +18,14 @@ class Mlp:
     """features -> squash * tanh(projection) -> tanh(core.1) -> ... -> linear readout.
 
     hidden: widths of the hidden layers, the first being the projection. squash: factor on the first tanh, which lets
-    the twin of a quantum head hand its core the same angles that the circuit gets.
+    the twin of a quantum head hand its core the same angles that the circuit gets. before, after: modules in place of
+    the projection and the read-out.
     """
 
     hidden: tuple[int, ...] = (16,)
     squash: float = 1.0
+    before: Module | None = None
+    after: Module | None = None
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
@@ -33,20 +37,21 @@ class Mlp:
 
     def bind(self, n_features: int, n_outputs: int) -> Model:
         """Return the model with layers projection, core.1, core.2, ... and readout."""
-        layers = [dense("projection", n_features, self.hidden[0], "projection")]
-        cores = [f"core.{i}" for i in range(1, len(self.hidden))]
-        layers += [dense(name, *sizes, "core") for name, sizes in zip(cores, pairwise(self.hidden), strict=True)]
-        layers.append(dense("readout", self.hidden[-1], n_outputs, "readout"))
+        projection = layer(self.before, "projection", n_features, self.hidden[0], "projection")
+        cores = [layer(None, f"core.{i}", *sizes, "core") for i, sizes in enumerate(pairwise(self.hidden), start=1)]
+        readout = layer(self.after, "readout", self.hidden[-1], n_outputs, "readout")
+        layers = (projection, *cores, readout)
 
         def apply(params: Params, features: Tensor) -> Tensor:
-            rows = self.squash * torch.tanh(apply_dense(params, "projection", features))
-            for name in cores:
-                rows = torch.tanh(apply_dense(params, name, rows))
-            return apply_dense(params, "readout", rows)
+            rows = self.squash * torch.tanh(projection.apply(params, features))
+            for core in cores:
+                rows = torch.tanh(core.apply(params, rows))
+            return readout.apply(params, rows)
 
         return Model(
-            tuple(spec for specs, _ in layers for spec in specs),
+            tuple(spec for each in layers for spec in each.specs),
             apply,
-            tuple(bound for _, bounds in layers for bound in bounds),
-            activations_bytes((n_features, *self.hidden, n_outputs)),
+            tuple(bound for each in layers for bound in each.bounds),
+            activations_bytes((n_features,)) + sum(each.row_bytes for each in layers),
+            start=starts(*layers),
         )

@@ -30,7 +30,8 @@ class Model:
     apply: (params {name: (C, *shape)}, features (C, R, n_features)) -> outputs (C, R, n_outputs), pure and
     differentiable. hybrid: the same with what runs the circuits as a third argument, `apply` being that on the exact
     simulator; None in a classical head, and in one whose circuits run nowhere else. bounds: per parameter the
-    half-width of its uniform initial distribution. circuit: what a row runs through, None in a classical head.
+    half-width of its uniform initial distribution. start: seed -> initial values of the parameters that have another
+    one. circuit: what a row runs through, None in a classical head. beside: further circuits that it runs through.
     row_bytes: memory that training needs for one row of one client, an estimate.
     """
 
@@ -40,6 +41,8 @@ class Model:
     row_bytes: int
     circuit: Circuit | None = None
     hybrid: Callable[[Params, Tensor, Execute], Tensor] | None = None
+    beside: tuple[Circuit, ...] = ()
+    start: Callable[[int], Params] | None = None
 
     def on(self, execute: Execute) -> "Model":
         """Return the same model with its circuits run by `execute`; raise `ConfigurationError` if that cannot be."""
@@ -54,13 +57,16 @@ class Model:
         return replace(self, apply=lambda params, features: hybrid(params, features, execute))
 
     def init(self, seed: int) -> Params:
-        """Return server parameters `{name: (*shape)}`, every entry uniform in [-bound, bound].
+        """Return server parameters `{name: (*shape)}`, every entry uniform in [-bound, bound], or as `start` has it.
 
         Each parameter is drawn from a stream of its own, so that twins begin at the same projection and read-out.
         """
-        params = {}
+        params: Params = {}
+        started = self.start(seed) if self.start else {}
         for spec, bound in zip(self.specs, self.bounds, strict=True):
-            values = stream(seed, "init", spec.name).uniform(-bound, bound, spec.shape)
+            values: Any = started.get(spec.name)
+            if values is None:
+                values = stream(seed, "init", spec.name).uniform(-bound, bound, spec.shape)
             params[spec.name] = torch.as_tensor(values, dtype=spec.torch_dtype)
         return params
 
@@ -69,6 +75,11 @@ class Model:
         specs = tuple(replace(spec, dtype=precision) for spec in self.specs)
         grown = TORCH_DTYPES[precision].itemsize / self.dtype.itemsize
         return replace(self, specs=specs, row_bytes=round(self.row_bytes * grown))
+
+    @property
+    def circuits(self) -> tuple[Circuit, ...]:
+        """Every circuit that a row runs through."""
+        return () if self.circuit is None else (self.circuit, *self.beside)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -52,6 +52,8 @@ def test_the_twin_has_the_same_projection_scale_and_readout(scale: float | None)
 
 
 @pytest.mark.parametrize("head", [Linear(), Mlp((4, 4))], ids=str)
-def test_only_a_variational_head_has_a_twin(head: Linear | Mlp) -> None:
-    with pytest.raises(ConfigurationError, match=f"the circuit of a Variational head; got {type(head).__name__}"):
+def test_only_a_head_of_circuits_has_a_twin(head: Linear | Mlp) -> None:
+    with pytest.raises(
+        ConfigurationError, match=f"the circuit of a Variational or Parallel head; got {type(head).__name__}"
+    ):
         matched_classical(head)
