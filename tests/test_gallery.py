@@ -1,11 +1,15 @@
 """The page of the circuit library says what the cards say, and shows the circuits as they are."""
 
+import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from qfedfm.citations import cite
+from qfedfm.experiment import Experiment
+from qfedfm.heads import Parallel, Variational
 from qfedfm.quantum import library
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -41,3 +45,10 @@ def test_a_picture_is_drawn_anew(gallery, tmp_path):
     with Image.open(tmp_path / "one.png") as image, Image.open(DOCS / "circuits" / "matrix_product_state.png") as kept:
         assert image.text == kept.text
         assert len(image.getcolors()) > 4  # something is drawn
+
+
+def test_every_circuit_has_its_paper_in_the_bibliography():
+    for name in library.names():
+        head = Parallel((Variational("angle_ring"), Variational(name)))
+        entries = cite(Experiment(head=head)).entries.values()
+        assert any(re.search(rf"note=.*circuits/{name}\b", entry) for entry in entries), name

@@ -10,7 +10,7 @@ import torch
 import qfedfm as qf
 from qfedfm.errors import CircuitError, ConfigurationError
 from qfedfm.evidence import gradient_scaling, gradient_variance, light_cones, plateau_warning
-from qfedfm.heads import Kernel, Linear, Variational
+from qfedfm.heads import Kernel, Linear, Parallel, Variational
 from qfedfm.quantum import Circuit, Gate, assemble, load, z_on_every_wire
 from qfedfm.quantum.expr import Expr
 
@@ -147,6 +147,9 @@ def test_a_quick_warning_agrees_with_the_full_one():
     assert plateau_warning(small, shots=8) is not None
     large = Variational("strongly_entangling", {"n": 11, "layers": 5}).bind(8, 2)
     assert "11 qubits" in plateau_warning(large)
+    flat = Variational("strongly_entangling", {"n": 11, "layers": 5})
+    beside = Parallel((Variational("iqp"), Variational("strongly_entangling", {"n": 4, "layers": 2}), flat))
+    assert "11 qubits" in plateau_warning(beside.bind(8, 2))  # of circuits side by side every one is looked at
     assert plateau_warning(Linear().bind(8, 2)) is None
     assert plateau_warning(Variational("iqp").bind(8, 2)) is None
     assert plateau_warning(Kernel("angle_ring", landmarks=4).bind(8, 2), shots=1) is None  # its circuit stays as it is

@@ -18,6 +18,7 @@ from qfedfm.aggregation import FidelityWeighted
 from qfedfm.arms import twins
 from qfedfm.backends import Shots
 from qfedfm.errors import AggregationError, ConfigurationError
+from qfedfm.evidence.examined import encode
 from qfedfm.experiment import Experiment
 from qfedfm.federation import Training
 from qfedfm.heads import Head, Linear, Mlp, Module, Parallel, Variational, matched_classical
@@ -308,6 +309,19 @@ def test_private_training_takes_the_gradient_of_every_row_of_a_module() -> None:
     wanted = torch.autograd.grad(losses[:, 2].sum(), [params[name] for name in learnt])
     for name, gradient in zip(learnt, wanted, strict=True):
         torch.testing.assert_close(each[name][:, 2], gradient, rtol=0, atol=1e-10)
+
+
+def test_what_a_circuit_is_fed_behind_a_module_is_what_it_is_examined_on() -> None:
+    model, params, features = case(AROUND)
+    fed = []
+
+    def execute(program: Any, inputs: Params, *rest: Any) -> Tensor:
+        fed.append(inputs["x"])
+        return simulate(program, inputs, *rest)
+
+    model.on(execute).apply(params, features)
+    own = {name: tensor[1] for name, tensor in params.items()}
+    torch.testing.assert_close(encode(AROUND, own, features[1]), fed[0][1], rtol=0, atol=1e-12)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
