@@ -16,7 +16,7 @@ import reference  # noqa: E402  (beside this file)
 
 import qfedfm  # noqa: E402
 
-project, author, copyright = "qfedfm", "The qfedfm authors", "The qfedfm authors, Apache-2.0"  # noqa: A001
+project, author, copyright = "qfedfm", "The qfedfm authors", "The qfedfm authors, Apache-2.0"
 version = release = qfedfm.__version__
 
 extensions = ["myst_nb"]

@@ -97,7 +97,9 @@ def _signature(value: Any) -> str:
     except (TypeError, ValueError):
         return "(...)"
     text = re.sub(r"<factory>|<object object at 0x\w+>", "...", text)
-    text = re.sub(r"\b(?:qfedfm|torch|numpy|collections\.abc|typing|pathlib|pandas|matplotlib)(?:\.\w+)*\.(\w+)", r"\1", text)
+    text = re.sub(
+        r"\b(?:qfedfm|torch|numpy|collections\.abc|typing|pathlib|pandas|matplotlib)(?:\.\w+)*\.(\w+)", r"\1", text
+    )
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
@@ -108,7 +110,7 @@ def _text(doc: str) -> str:
         lines = paragraph.split("\n")
         if all(line.startswith("    ") for line in lines if line):
             parts.append("```text\n" + inspect.cleandoc(paragraph) + "\n```")
-        elif any(line.startswith(("- ", "* ")) or line.startswith("  ") for line in lines):
+        elif any(line.startswith(("- ", "* ", "  ")) for line in lines):
             parts.append("\n".join(_escape(line) for line in lines))
         else:
             parts.append(_escape(paragraph))

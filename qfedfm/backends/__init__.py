@@ -4,6 +4,9 @@ from .contract import Backend, Cost, Handle, Machine, Measured, Session
 from .executor import Executor, Usage
 from .flat import Flat, flatten
 from .gradients import Gradient, ParameterShift, Points, Spsa
+from .noise import GateNoise, NoiseModel
+from .noisy import Noisy, simulate_noisy
+from .pennylane import PennyLane
 from .simulated import Exact, Shots
 
 __all__ = [
@@ -12,15 +15,20 @@ __all__ = [
     "Exact",
     "Executor",
     "Flat",
+    "GateNoise",
     "Gradient",
     "Handle",
     "Machine",
     "Measured",
+    "NoiseModel",
+    "Noisy",
     "ParameterShift",
+    "PennyLane",
     "Points",
     "Session",
     "Shots",
     "Spsa",
     "Usage",
     "flatten",
+    "simulate_noisy",
 ]

@@ -155,7 +155,12 @@ class Backend(Protocol):
 
 def shot_counts(shots: ShotCounts, rows: int) -> NDArray[np.int64]:
     """Return the shots of each row as an array (N,); raise `BackendError` for none or for another number of rows."""
-    counts = np.broadcast_to(np.asarray(shots, dtype=np.int64), (rows,)) if shots is not None else np.zeros(rows, int)
-    if shots is not None and (counts < 1).any():
+    if shots is None:
+        return np.zeros(rows, dtype=np.int64)
+    counts = np.asarray(shots, dtype=np.int64)
+    if counts.shape not in ((), (rows,)):
+        raise BackendError(f"expected one number of shots, or one for each of {rows} rows; got shape {counts.shape}")
+    counts = np.broadcast_to(counts, (rows,))
+    if (counts < 1).any():
         raise BackendError(f"every row needs at least one shot; got {int(counts.min())}")
     return counts

@@ -6,7 +6,7 @@ from .library import load, names
 from .lightcone import dead_weights
 from .measure import meyer_wallach, probabilities, purity, reduced_density, samples
 from .overlaps import client_fidelities, fidelity, fidelity_kernel
-from .pennylane import lower
+from .pennylane import lower, to_pennylane
 from .program import Circuit, Gate, Observable, Program, assemble, pauli_z, z_on_every_wire
 from .qasm import read
 from .statevector import simulate, state_bytes, states
@@ -38,5 +38,6 @@ __all__ = [
     "simulate",
     "state_bytes",
     "states",
+    "to_pennylane",
     "z_on_every_wire",
 ]

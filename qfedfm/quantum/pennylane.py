@@ -22,7 +22,7 @@ import torch
 from ..errors import CircuitError, nearest
 from .expr import Expr, Op, as_expr, symbols
 from .operations import Operation, program_of
-from .program import Circuit, Observable, z_on_every_wire
+from .program import Circuit, Observable, PauliWord, Program, z_on_every_wire
 
 GATE_NAMES = {
     "Identity": "id", "PauliX": "x", "PauliY": "y", "PauliZ": "z", "Hadamard": "h", "S": "s", "Adjoint(S)": "sdg",
@@ -102,6 +102,36 @@ def lower(
     observables = tuple(_observable(measurement, numbers, name) for measurement in _flat(returned))
     source = f"{getattr(function, '__module__', '')}.{name}"
     return Circuit(program, observables or z_on_every_wire(program.n_wires), name=name, source=source)
+
+
+def to_pennylane(program: Program, observables: Sequence[Observable] = ()) -> Callable[[Any], list[Any]]:
+    """Return `program` as a PennyLane quantum function of its slots' angles, the way back from `lower`.
+
+    The function takes an array of angles in radians, (slots,) or broadcast (rows, slots), of any of PennyLane's
+    interfaces, queues the gates on wires 0..n-1, and returns `qml.expval` of each observable: the body of a QNode, or
+    with no observables a part of one.
+    """
+    import pennylane as qml
+
+    names = {name: theirs for theirs, name in GATE_NAMES.items()}
+
+    def gate(name: str, *angles: Any, wires: Sequence[int]) -> None:
+        theirs = names[name]
+        if theirs.startswith("Adjoint("):
+            qml.adjoint(getattr(qml, theirs[len("Adjoint(") : -1])(wires=wires))
+        else:
+            getattr(qml, theirs)(*angles, wires=wires)
+
+    def word(letters: PauliWord) -> Any:
+        return qml.prod(*(getattr(qml, letter)(wire) for wire, letter in letters)) if letters else qml.I(0)
+
+    def circuit(angles: Any) -> list[Any]:
+        for name, wires, slots in program.gates:
+            gate(name, *(angles[..., slot] if isinstance(slot, int) else slot for slot in slots), wires=wires)
+        sums = [([factor for factor, _ in terms], [word(letters) for _, letters in terms]) for terms in observables]
+        return [qml.expval(qml.dot(*parts)) for parts in sums]
+
+    return circuit
 
 
 def _declare(

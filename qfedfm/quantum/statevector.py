@@ -46,7 +46,7 @@ def simulate(
     client too, and torch's default precision. Raises `CircuitError` for missing, unknown or misshapen arguments, and,
     before any state is allocated, beyond `MAX_WIRES` qubits or where `state_bytes` exceeds `budget`.
     """
-    clients, rows, real, device = _check_arguments(program, inputs, weights)
+    clients, rows, real, device = check_arguments(program, inputs, weights)
     observables, traced = tuple(observables), _traced(inputs, weights)
     chunk = _chunk(program, observables, clients, rows, real, traced, budget)
     evolution = _compile(program, observables, real, device)
@@ -69,7 +69,7 @@ def states(
 
     The global phase is that of the matrices in `gates.GATES`.
     """
-    clients, rows, real, device = _check_arguments(program, inputs, weights)
+    clients, rows, real, device = check_arguments(program, inputs, weights)
     _chunk(program, None, clients, rows, real, _traced(inputs, weights), budget)
     evolution = _compile(program, None, real, device)
     state, _ = evolution.state(*evolution.angles(inputs, weights, clients))
@@ -209,7 +209,7 @@ def _traced(inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in [*inputs.values(), *weights.values()])
 
 
-def _check_arguments(
+def check_arguments(
     program: Program, inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]
 ) -> tuple[int, int, torch.dtype, torch.device]:
     """Return clients, rows, dtype and device; raise `CircuitError` where the arguments are not those of `program`."""

@@ -72,7 +72,9 @@ def expectations(
     """Return (clients, rows, observables); the arguments are those of `simulate`."""
     operators = []
     for observable in measured:
-        words = [qml.prod(*(_PAULIS[axis](wire) for wire, axis in word)) for _, word in observable]
+        words = [
+            qml.prod(*(_PAULIS[axis](wire) for wire, axis in word)) if word else qml.I(0) for _, word in observable
+        ]
         operators.append(qml.dot([coefficient for coefficient, _ in observable], words))
     results = _run(program, inputs, weights, [qml.expval(operator) for operator in operators])
     rows = [torch.stack([torch.as_tensor(v) for v in (row if len(measured) > 1 else [row])]) for row in results]

@@ -1,0 +1,64 @@
+"""The machines that the contract is tested on; one line adds another.
+
+Each case has a reference: what the machine reads with infinitely many shots, computed another way. It takes a flat
+program, observables and angles (rows, slots), and returns (rows, observables).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mixed import mixed_expectations
+from reference import expectations
+
+from qfedfm.backends import Backend, Exact, GateNoise, NoiseModel, Noisy, PennyLane, Shots
+from qfedfm.backends.flat import ANGLES
+from qfedfm.quantum.program import Observable, Program
+
+Reference = Callable[[Program, Sequence[Observable], np.ndarray], np.ndarray]
+NOISE = NoiseModel(
+    one_qubit=GateNoise(depolarising=0.004, amplitude_damping=0.003, phase_damping=0.002, bit_flip=0.001),
+    two_qubit=GateNoise(depolarising=0.02, amplitude_damping=0.01, phase_damping=0.005, bit_flip=0.004),
+    p01=(0.06, 0.01, 0.03),
+    p10=(0.02, 0.04, 0.01),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One machine.
+
+    cosine: least cosine between a parameter-shift gradient on it and the exact, noiseless one. misreads: whether some
+    outcomes are read wrongly even where no gate acts. needs: a package of an optional extra.
+    """
+
+    name: str
+    backend: Backend
+    reference: Reference
+    cosine: float
+    misreads: bool = False
+    needs: str = ""
+
+
+def ideal(program: Program, observables: Sequence[Observable], angles: np.ndarray) -> Any:
+    """What default.qubit reads."""
+    return expectations(program, {ANGLES: torch.from_numpy(angles)[None]}, {}, observables)[0].numpy()
+
+
+def under(noise: NoiseModel) -> Reference:
+    """What default.mixed reads with these channels after each gate."""
+    return lambda program, observables, angles: np.asarray(mixed_expectations(program, noise, angles, observables))
+
+
+MACHINES = [
+    Case("exact", Exact(), ideal, 1 - 1e-12),
+    Case("shots", Shots(2000), ideal, 0.98),
+    Case("noisy", Noisy(NOISE), under(NOISE), 0.99, misreads=True),
+    Case("noisy_shots", Noisy(NOISE, 2000), under(NOISE), 0.97, misreads=True),
+    Case("default.qubit", PennyLane(), ideal, 1 - 1e-12),
+    Case("default.qubit_shots", PennyLane(shots=2000), ideal, 0.98),
+    Case("lightning.qubit", PennyLane("lightning.qubit", shots=2000, options={"batch_obs": True}), ideal, 0.98),
+    Case("default.mixed", PennyLane("default.mixed"), ideal, 1 - 1e-12),
+]
