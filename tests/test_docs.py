@@ -129,3 +129,16 @@ def test_the_page_on_trainability_runs_and_says_what_it_says(capsys):
     assert "it falls exponentially" in shown
     assert namespace["surrogate"].dequantised
     assert namespace["scores"].shape == (1, 2)
+
+
+def test_the_page_on_machines_runs(workplace, monkeypatch, capsys):
+    monkeypatch.setenv("QFEDFM_CACHE", str(workplace))
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "backends.md"):
+        exec(block, namespace)
+    lines = capsys.readouterr().out.splitlines()
+    raw, inverted, extrapolated = (float(line.split()[1].strip(",")) for line in lines[:3])
+    assert raw > inverted > 0
+    assert raw > extrapolated > 0
+    assert [line.split(":")[0] for line in lines[3:6]] == ["forward", "SPSA", "parameter shift"]
+    assert lines[-1] == "4 28 True"

@@ -8,7 +8,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "qfedfm").rglob("*.py"))
-OPTIONAL = {"transformers", "pennylane", "openqasm3", "qiskit", "qiskit_aer", "fastapi", "uvicorn", "httpx", "dwave"}
+OPTIONAL = {
+    "transformers",
+    "pennylane",
+    "openqasm3",
+    "qiskit",
+    "qiskit_aer",
+    "qiskit_ibm_runtime",
+    "fastapi",
+    "uvicorn",
+    "httpx",
+    "dwave",
+}
 PLUGIN = {"quantum/device.py", "quantum/tape.py"}
 """Loaded by PennyLane through its entry point and by nothing else."""
 

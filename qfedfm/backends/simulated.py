@@ -73,9 +73,8 @@ class LocalMachine:
             raise BackendError(f"{self.name}: expected angles (rows, {expected}); got {angles.shape}")
         counts = shot_counts(shots, len(angles))
         values, variances, metadata = self.measure(compiled, angles, None if shots is None else counts, key)
-        settings = len(compiled.readings.settings)
-        cost = Cost(len(angles) * settings, int(counts.sum()) * settings)
-        self._waiting[key] = Measured(values, variances, counts * settings, cost, metadata)
+        cost = self.estimate(compiled, len(angles), shots)
+        self._waiting[key] = Measured(values, variances, counts * len(compiled.readings.settings), cost, metadata)
         return Handle(self.name, key, (), len(angles))
 
     def collect(self, handle: Handle) -> Measured:

@@ -9,6 +9,7 @@ from .overlaps import client_fidelities, fidelity, fidelity_kernel
 from .pennylane import lower, to_pennylane
 from .program import Circuit, Gate, Observable, Program, assemble, pauli_z, z_on_every_wire
 from .qasm import read
+from .qiskit import to_qiskit
 from .statevector import simulate, state_bytes, states
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "state_bytes",
     "states",
     "to_pennylane",
+    "to_qiskit",
     "z_on_every_wire",
 ]

@@ -13,7 +13,7 @@ import torch
 from mixed import mixed_expectations
 from reference import expectations
 
-from qfedfm.backends import Backend, Exact, GateNoise, NoiseModel, Noisy, PennyLane, Shots
+from qfedfm.backends import Aer, Backend, Exact, Fake, GateNoise, NoiseModel, Noisy, PennyLane, Session, Shots
 from qfedfm.backends.flat import ANGLES
 from qfedfm.quantum.program import Observable, Program
 
@@ -31,7 +31,8 @@ class Case:
     """One machine.
 
     cosine: least cosine between a parameter-shift gradient on it and the exact, noiseless one. misreads: whether some
-    outcomes are read wrongly even where no gate acts. needs: a package of an optional extra.
+    outcomes are read wrongly even where no gate acts. needs: a package of an optional extra. either: whether the
+    machine measures with and without shots, whatever its declaration says.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Case:
     cosine: float
     misreads: bool = False
     needs: str = ""
+    either: bool = False
 
 
 def ideal(program: Program, observables: Sequence[Observable], angles: np.ndarray) -> Any:
@@ -52,6 +54,17 @@ def under(noise: NoiseModel) -> Reference:
     return lambda program, observables, angles: np.asarray(mixed_expectations(program, noise, angles, observables))
 
 
+def unlimited(backend: Backend) -> Reference:
+    """What the same machine reads with infinitely many shots; its noise is tested on its own."""
+
+    def reference(program: Program, observables: Sequence[Observable], angles: np.ndarray) -> np.ndarray:
+        machine = backend.connect(Session())
+        compiled = machine.compile(program, observables)
+        return machine.collect(machine.submit(compiled, angles, None, "reference")).values
+
+    return reference
+
+
 MACHINES = [
     Case("exact", Exact(), ideal, 1 - 1e-12),
     Case("shots", Shots(2000), ideal, 0.98),
@@ -61,4 +74,8 @@ MACHINES = [
     Case("default.qubit_shots", PennyLane(shots=2000), ideal, 0.98),
     Case("lightning.qubit", PennyLane("lightning.qubit", shots=2000, options={"batch_obs": True}), ideal, 0.98),
     Case("default.mixed", PennyLane("default.mixed"), ideal, 1 - 1e-12),
+    Case("aer", Aer(shots=None), ideal, 1 - 1e-12, either=True),
+    Case("aer_shots", Aer(shots=2000), ideal, 0.98, either=True),
+    Case("fake_ideal", Fake("manila", None, noise=False), ideal, 1 - 1e-12, needs="qiskit_ibm_runtime", either=True),
+    Case("fake", Fake("manila", 2000), unlimited(Fake("manila", None)), 0.9, True, "qiskit_ibm_runtime", either=True),
 ]
