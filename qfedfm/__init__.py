@@ -79,6 +79,7 @@ __all__ = [
     "backbones",
     "backends",
     "cite",
+    "client_rules",
     "codecs",
     "compare",
     "data",

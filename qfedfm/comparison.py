@@ -21,7 +21,7 @@ from .arms import Arm, load_arm, prepared_for, train_arm, twins, unfair
 from .cache import write_atomically
 from .environment import environment
 from .errors import ConfigurationError, RunError
-from .evidence import METRICS, Paired, mean_interval, paired, verdict
+from .evidence import METRICS, Paired, fairness, mean_interval, paired, verdict
 from .experiment import Experiment
 from .federation import Clients
 from .records import EXPERIMENT, REPORT, RunDirectory
@@ -159,6 +159,18 @@ class Comparison:
             per_seed = [trial.rounds[-1]["per_client"] for trial in self.chosen[arm.name].values()]
             columns[arm.name] = pd.DataFrame([{c: v[self.metric] for c, v in one.items()} for one in per_seed]).mean()
         return pd.DataFrame(columns).rename_axis("client").reset_index().sort_values("client")
+
+    def fairness(self) -> "pd.DataFrame":
+        """Return how evenly each arm serves the clients (`evidence.Fairness` of the metric), means over seeds."""
+        import pandas as pd
+
+        rows = []
+        for arm in self.arms:
+            tables = [trial.rounds[-1]["per_client"] for trial in self.chosen[arm.name].values()]
+            each = [[scores[self.metric] for scores in table.values()] for table in tables]
+            seeds = pd.DataFrame([asdict(fairness(v, METRICS[self.metric].higher_is_better)) for v in each])
+            rows.append({"arm": arm.name, **seeds.mean()})
+        return pd.DataFrame(rows)
 
     def plot(self, metric: str | None = None, ax: "Axes | None" = None) -> "Axes":
         """Plot the arms' test metric against rounds with intervals; return the axes."""

@@ -21,7 +21,7 @@ from .aggregation import Aggregator, AngularMean
 from .attacks import Adversary
 from .backbones import Backbone, HuggingFace, Identity, MiniLM
 from .backends import Backend, Exact
-from .codecs import Codec, Dense
+from .codecs import Codec, Dense, SeedScalar
 from .data import ArrayFile, Arrays, Csv, Sentiment, Source
 from .declaration import Checkable, declared
 from .errors import ConfigurationError
@@ -34,6 +34,7 @@ from .params import stack
 from .quantum import simulate
 from .seal import Aead, Seal
 from .seeds import stream
+from .training import SeededDescent
 
 
 @declared
@@ -78,6 +79,18 @@ class Experiment:
             )
         if not self.name or not all(c.isalnum() or c in "-_." for c in self.name) or self.name.startswith("."):
             wrong.append(f"name: letters, digits, '-', '_' and '.' only, for it names a folder; got {self.name!r}")
+        training = self.training
+        if training.rule and (why := training.rule.unfit(training.optimizer, training.privacy, self.aggregation)):
+            wrong.append(f"training.rule: {why}")
+        most = training.steps or 0
+        if (
+            isinstance(training.optimizer, SeededDescent)
+            and isinstance(self.codec, SeedScalar)
+            and most > self.codec.directions
+        ):
+            wrong.append(
+                f"codec: SeedScalar sends at most {self.codec.directions} directions; got {most} steps of SeededDescent"
+            )
         try:
             torch.device(self.device)
         except RuntimeError:
@@ -185,7 +198,8 @@ class Experiment:
         generator = stream(self.seed, "payload")
         update = {spec.name: torch.from_numpy(generator.normal(size=spec.shape)).to(spec.torch_dtype) for spec in specs}
         up = len(self.codec.encode(update, specs, {}, generator)[0])
-        down = sum(spec.size * spec.torch_dtype.itemsize for spec in specs)
+        told = self.training.rule.told(specs) if self.training.rule else ()
+        down = sum(spec.size * spec.torch_dtype.itemsize for spec in (*specs, *told))
         report = {"rows": 100, "steps": 100, "executions": 10000, "loss": 0.6931471805599453}
         return {"model": down + len(json.dumps({})), "update": up + len(json.dumps(report))}
 

@@ -89,6 +89,59 @@ def paired_differences(
     return ax
 
 
+def fairness_frontier(frame: "pd.DataFrame", metric: str, ax: "Axes | None" = None) -> "Axes":
+    """Plot the worst decile of clients against the mean client, a point for each rule, bars: 95 % t intervals.
+
+    frame: columns rule, seed, mean, worst_decile. With one seed there is no interval and none is drawn. On the dashed
+    line all clients would be served alike.
+    """
+    ax = new_axes(ax, (5.2, 4.0))
+    for i, (rule, rows) in enumerate(frame.groupby("rule", sort=False)):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        x, y = (rows[column].to_numpy() for column in ("mean", "worst_decile"))
+        if len(rows) > 1:
+            across, up = mean_interval(x), mean_interval(y)
+            ax.plot([across.low, across.high], [up.mean] * 2, color=colour, linewidth=0.8)
+            ax.plot([across.mean] * 2, [up.low, up.high], color=colour, linewidth=0.8)
+        ax.plot([x.mean()], [y.mean()], label=_literal(str(rule)), color=colour, marker=marker, linestyle="")
+    low, high = ax.get_xlim()
+    ax.axline((low, low), (high, high), color="#8a8a8a", linewidth=0.8, linestyle="--", zorder=0)
+    ax.set_xlim(low, high)
+    ax.set_xlabel(f"{metric}, mean over clients")
+    ax.set_ylabel(f"{metric}, worst decile of clients")
+    seeds = frame["seed"].nunique()
+    ax.set_title(f"mean of {seeds} seeds, bars: 95 % t interval" if seeds > 1 else "one seed, no interval", fontsize=9)
+    ax.legend(frameon=False)
+    return ax
+
+
+def client_spread(frame: "pd.DataFrame", metric: str, ax: "Axes | None" = None) -> "Axes":
+    """Plot the clients' metric, sorted within a seed and averaged over seeds by rank, a curve for each rule.
+
+    frame: columns rule, seed, client and `metric`. A seed with fewer clients is stretched to the most.
+    """
+    ax = new_axes(ax, (5.2, 4.0))
+    for i, (rule, rows) in enumerate(frame.groupby("rule", sort=False)):
+        several = [one[metric].to_numpy() for _, one in rows.groupby("seed")]
+        ranks = np.linspace(0, 1, max(map(len, several)))
+        ranked = np.mean([np.quantile(values, ranks) for values in several], axis=0)
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]
+        ax.plot(
+            np.arange(1, len(ranked) + 1),
+            ranked,
+            label=_literal(str(rule)),
+            color=colour,
+            marker=marker,
+            markersize=3.5,
+        )
+    seeds = frame["seed"].nunique()
+    ax.set_xlabel("clients, from the lowest to the highest")
+    ax.set_ylabel(metric)
+    ax.set_title(f"mean of {seeds} seeds, client by rank" if seeds > 1 else "one seed", fontsize=9)
+    ax.legend(frameon=False)
+    return ax
+
+
 def _literal(text: str) -> str:
     """Return `text` so that matplotlib shows its dollar signs and does not read mathematics between them."""
     return text.replace("$", r"\$")

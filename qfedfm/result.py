@@ -15,9 +15,11 @@ from numpy.typing import ArrayLike
 from . import key_account, plots
 from .backbones import Backbone
 from .backends import Exact
+from .client_rules import Chooses
 from .data import as_items
 from .errors import ConfigurationError, RunError, nearest
 from .experiment import Experiment
+from .federation.clients import travelling
 from .federation.evaluation import apply_in_pieces
 from .heads.model import Model
 from .ledger import Entry, Ledger
@@ -75,10 +77,10 @@ class Result:
         if checkpoint is None:
             raise RunError(f"{record.folder} has no checkpoint yet: resume the run first")
         self.rounds: list[dict[str, Any]] = record.rounds(checkpoint)
-        prefix = "params/"
-        self.params: Params = {
-            name.removeprefix(prefix): tensor for name, tensor in checkpoint.tensors.items() if name.startswith(prefix)
-        }
+        self.params, self._server = (
+            {name.removeprefix(part): t for name, t in checkpoint.tensors.items() if name.startswith(part)}
+            for part in ("params/", "aggregation/")
+        )
 
     @classmethod
     def load(cls, directory: str | Path) -> "Result":
@@ -104,13 +106,28 @@ class Result:
         return Ledger(Entry(**entry) for line in self.rounds for entry in line.get("ledger", ()))
 
     @cached_property
-    def model(self) -> FittedModel:
-        """The trained global model with its backbone."""
+    def models(self) -> tuple[FittedModel, ...]:
+        """The trained global model with its backbone; of a clustered federation every model, in order."""
         facts = self._record.facts()
         classes = tuple(facts["classes"])
         model = self.experiment.head.bind(facts["features"], len(classes)).with_precision(self.experiment.precision)
-        params = {spec.name: self.params[spec.name] for spec in model.specs}
-        return FittedModel(self.experiment.backbone, model, params, classes, facts["features"])
+        whole, rule = {spec.name: self.params[spec.name] for spec in model.specs}, self.experiment.training.rule
+        several = [whole]
+        if isinstance(rule, Chooses):
+            several = [whole | one for one in rule.candidates(self._server | whole, travelling(model.specs))]
+        return tuple(
+            FittedModel(self.experiment.backbone, model, params, classes, facts["features"]) for params in several
+        )
+
+    @property
+    def model(self) -> FittedModel:
+        """The trained global model with its backbone; raises `ConfigurationError` where there are several."""
+        if len(self.models) > 1:
+            raise ConfigurationError(
+                f"this run trained {len(self.models)} models, one for each cluster of clients: take one of "
+                'result.models; result.rounds[-1]["clusters"] says whose is which'
+            )
+        return self.models[0]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per round, round 0 being the untrained model; columns as in `METRICS` and clients, bytes."""
@@ -172,12 +189,14 @@ class Result:
         last, totals = self.rounds[-1], self.ledger.totals()
         worst = self.per_client().nsmallest(1, "accuracy").iloc[0]
         keys = self.experiment.seal.keys.source
-        count = self.model.model.count()
+        model = self.models[0].model
+        count = model.count()
         return {
             "rounds": f"{last['round']} of {self.experiment.rounds}",
             "test accuracy": f"{last['test']['accuracy']:.3f} (one seed; no interval)",
             "worst client": f"{worst['accuracy']:.3f} ({worst['client']}, {worst['rows']} test rows)",
-            "parameters": f"{count['classical']} classical, {count['quantum']} quantum",
+            "parameters": f"{count['classical']} classical, {count['quantum']} quantum"
+            + (f" in each of {len(self.models)} models" if len(self.models) > 1 else ""),
             "sent": f"{totals['bytes_down'] / 1e6:.2f} MB down, {totals['bytes_up'] / 1e6:.2f} MB up, all sealed",
             "keys": f"{totals['key_bits']} bits, {keys}{key_account.NOTES.get(keys, '')}",
             **({"privacy loss": self._privacy_text()} if self.privacy else {}),
@@ -187,7 +206,7 @@ class Result:
 
     def _executions_text(self, totals: Mapping[str, float]) -> str:
         backend, text = self.experiment.backend, f"{totals['executions']} in training"
-        if self.model.model.circuit is None:
+        if self.models[0].model.circuit is None:
             return text
         if isinstance(backend, Exact):
             return f"{text} (exact simulation)"

@@ -6,9 +6,10 @@
 
 import secrets
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -17,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .aggregation import Root
 from .attacks import Attack, Backdoor, DataAttack
 from .backbones import features
-from .backends import Exact, Executor, Session
+from .backends import Exact, Executor, Session, Usage
+from .client_rules import Chooses, Setting
 from .data import Assignment, Dataset, Split, assign, split
 from .environment import environment
 from .errors import ConfigurationError, RunError, nearest
 from .experiment import Experiment
-from .federation import Channel, Cohort, LocalEngine, Round, Server, evaluate, run_round
+from .federation import Channel, Cohort, Evaluation, LocalEngine, Round, Server, evaluate, run_round
 from .federation.clients import Intervention, travelling
 from .federation.evaluation import utility_on
 from .federation.messages import SERVER
@@ -73,6 +74,14 @@ class Federation:
         """The model as it is evaluated: on the machine, unless the experiment says exactly."""
         on_machine = self.executor and self.experiment.evaluation == "backend"
         return self.model.on(self.executor) if self.executor and on_machine else self.model
+
+    @property
+    def models(self) -> list[Params]:
+        """The global model, or every model of a clustered federation."""
+        rule = self.experiment.training.rule
+        if not isinstance(rule, Chooses):
+            return [self.server.params]
+        return [self.server.params | one for one in rule.candidates(self.server.sent(), self.server.specs)]
 
     def state(self) -> Params:
         """Return every tensor that the next round depends on, by a name that says whose it is."""
@@ -152,10 +161,16 @@ def federate(
         rows |= {name: _poisoned(rows[name], experiment, prepared, name) for name in attackers}
     if isinstance(experiment.seal.keys, NamesNodes):
         _known(experiment.seal.keys.nodes, [SERVER, *rows])
-    specs, source = travelling(model.specs), experiment.seal.connect()
+    specs, source, rule = travelling(model.specs), experiment.seal.connect(), experiment.training.rule
+    told = rule.told(specs) if rule else ()
 
     def channel() -> Channel:
-        return Channel(run_id, attempt, specs, experiment.codec, experiment.seal, source)
+        return Channel(run_id, attempt, specs, experiment.codec, experiment.seal, source, told)
+
+    def rates(round: int) -> dict[str, float]:
+        return experiment.training.rates_in(round, specs)
+
+    setting = Setting(model, seed, sum(map(len, rows.values())), rates)
 
     executor = _executor(experiment, model, Session(seed, journal, max_qpu_seconds))
     initial, per_round = model.init(seed), clients.number_per_round(len(rows))
@@ -171,6 +186,8 @@ def federate(
         clients.fewest(per_round),
         model,
         root=_root(experiment, prepared, model, home, parts.validation, len(rows), executor),
+        around=(lambda inner: rule.around(inner, setting)) if rule else None,
+        clusters=rule.clusters if isinstance(rule, Chooses) else 1,
     )
     cohort = Cohort(
         model,
@@ -218,8 +235,8 @@ def _root(
     rows: np.ndarray,
     enrolled: int,
     executor: Executor | None,
-) -> Root:
-    """Return what turns a model into the update of a client that trains on `rows`, which are the server's own.
+) -> Callable[[int, Params], Params]:
+    """Return what turns, in a round, a model into the update of a client that trains on `rows`, the server's own.
 
     The server's rows are validation rows, at most as many as a client's share of all rows, in an order that stays.
     """
@@ -227,19 +244,23 @@ def _root(
     count = min(len(rows), max(1, len(prepared.dataset) // enrolled))
     lane = stream(experiment.seed, "root").permutation(rows)[:count]
 
-    def train(params: Params) -> Params:
+    def train(round: int, params: Params) -> Params:
         training, whole = experiment.training, home | params
-        order = Lane(lane, stream(experiment.seed, "root", "order"), training.optimizer)
+        order, noise = (stream(experiment.seed, "root", purpose) for purpose in ("order", "directions"))
+        mine = Lane(lane, order, training.optimizer_in(round), noise)
         trained = train_cohort(
             model,
             stack([{spec.name: whole[spec.name] for spec in model.specs}]),
             prepared.table,
             prepared.labels,
-            [order],
+            [mine],
             batch_size=training.batch_size,
             epochs=training.epochs,
             steps=training.steps,
             executor=executor,
+            max_grad_norm=training.max_grad_norm,
+            adjust=training.rule.adjust if training.rule and not isinstance(training.rule, Chooses) else None,
+            known=stack([training.rule.init(specs)]) if training.rule else None,
         )
         return difference({name: tensor[0] for name, tensor in trained.params.items()}, params, specs)
 
@@ -259,45 +280,82 @@ def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
     """Evaluate the global models of federations that share model and data, all at once.
 
     Each gets loss and accuracy on its validation and test rows, and on every client's own test rows; one with a
-    backdoor also the share of test rows of other classes that the trigger sends to the target. On a machine all are
-    evaluated there (`Experiment.evaluation`), and "evaluation" holds what that took.
+    backdoor also the share of test rows of other classes that the trigger sends to the target. Where there are several
+    models, each row is seen by the one that fits its client's training rows best, and "clusters" says which that is. On
+    a machine all are evaluated there (`Experiment.evaluation`), and "evaluation" holds what that took.
     """
     executor = federations[0].executor
     with executor.task(f"round-{federations[0].server.round}/evaluation") if executor else nullcontext():
         results = _measure(federations)
-    used = executor.take_usage() if executor else []
-    for result, usage in zip(results, used, strict=False):
-        result["evaluation"] = asdict(usage)
+    used = iter(executor.take_usage() if executor else [])
+    for federation, result in zip(federations, results, strict=True):
+        of_models = list(islice(used, len(federation.models)))
+        if of_models:
+            result["evaluation"] = asdict(sum(of_models, Usage()))
     return results
 
 
 def _measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
-    first, model = federations[0], federations[0].evaluated
-    params = stack([federation.server.params for federation in federations])
     results: list[dict[str, Any]] = [{} for _ in federations]
+    trained = [np.concatenate([*federation.engine.cohort.rows.values()]) for federation in federations]
+    several = [i for i, federation in enumerate(federations) if len(federation.models) > 1]
+    choices: dict[int, np.ndarray] = {}
+    if several:
+        fits = _evaluations([federations[i] for i in several], [trained[i] for i in several])
+        choices = {i: _best(federations[i], trained[i], fit) for i, fit in zip(several, fits, strict=True)}
+    for i, choice in choices.items():
+        results[i]["clusters"] = dict(zip(federations[i].assignment.names, choice.tolist(), strict=True))
+
+    def scored(chosen: Sequence[int], rows: Sequence[np.ndarray]) -> list[Evaluation]:
+        found = _evaluations([federations[i] for i in chosen], rows)
+        return [
+            several[0] if i not in choices else _own(several, choices[i][_owner(federations[i], some)])
+            for i, some, several in zip(chosen, rows, found, strict=True)
+        ]
+
+    everyone = range(len(federations))
     for part in ("validation", "test"):
         rows = [getattr(federation.split, part) for federation in federations]
-        scores = evaluate(model, params, first.prepared.table, first.prepared.labels, rows)
-        for federation, result, score, some in zip(federations, results, scores, rows, strict=True):
+        for federation, result, score, some in zip(federations, results, scored(everyone, rows), rows, strict=True):
             result[part] = {"loss": score.loss, "accuracy": score.accuracy}
             if part == "test":
-                owner = federation.assignment.owner[some]
-                result["per_client"] = score.by_client(owner, federation.assignment.names)
-    with_backdoor = [
-        (federation, result, federation.experiment.adversary.attack)
-        for federation, result in zip(federations, results, strict=True)
-        if federation.experiment.adversary and isinstance(federation.experiment.adversary.attack, Backdoor)
-    ]
-    if with_backdoor:
-        rows = [
-            f.split.test[first.prepared.dataset.labels[f.split.test] != attack.target] + f.prepared.poisoned[attack]
-            for f, _, attack in with_backdoor
-        ]
-        params = stack([federation.server.params for federation, *_ in with_backdoor])
-        scores = evaluate(model, params, first.prepared.table, first.prepared.labels, rows)
-        for (_, result, _), score in zip(with_backdoor, scores, strict=True):
-            result["backdoor"] = {"success": score.accuracy}
+                result["per_client"] = score.by_client(_owner(federation, some), federation.assignment.names)
+    attacked: dict[int, np.ndarray] = {}
+    for i, f in enumerate(federations):
+        if f.experiment.adversary and isinstance(attack := f.experiment.adversary.attack, Backdoor):
+            others = f.split.test[f.prepared.dataset.labels[f.split.test] != attack.target]
+            attacked[i] = others + f.prepared.poisoned[attack]
+    if attacked:
+        for i, score in zip(attacked, scored([*attacked], [*attacked.values()]), strict=True):
+            results[i]["backdoor"] = {"success": score.accuracy}
     return results
+
+
+def _evaluations(federations: Sequence[Federation], rows: Sequence[np.ndarray]) -> list[list[Evaluation]]:
+    """Return for each federation every one of its models on its rows, all evaluated at once."""
+    first, counts = federations[0], [len(federation.models) for federation in federations]
+    params = stack([model for federation in federations for model in federation.models])
+    each = [some for some, count in zip(rows, counts, strict=True) for _ in range(count)]
+    scores = iter(evaluate(first.evaluated, params, first.prepared.table, first.prepared.labels, each))
+    return [[next(scores) for _ in range(count)] for count in counts]
+
+
+def _owner(federation: Federation, rows: np.ndarray) -> np.ndarray:
+    """Return whose rows they are, positions in the assignment's names; a poisoned copy is its original's owner's."""
+    return np.asarray(federation.assignment.owner[rows % len(federation.prepared.dataset)])
+
+
+def _best(federation: Federation, rows: np.ndarray, models: Sequence[Evaluation]) -> np.ndarray:
+    """Return for each client the model with the lowest mean loss on its training rows."""
+    owner, clients = _owner(federation, rows), len(federation.assignment.names)
+    losses = np.stack([np.bincount(owner, model.losses, clients) for model in models])
+    return np.asarray(np.where(np.isnan(losses), np.inf, losses).argmin(axis=0))
+
+
+def _own(models: Sequence[Evaluation], choice: np.ndarray) -> Evaluation:
+    """Return each row as its client's model has it; choice: (n,)."""
+    at = choice, np.arange(len(choice))
+    return Evaluation(np.stack([m.losses for m in models])[at], np.stack([m.right for m in models])[at])
 
 
 def run(

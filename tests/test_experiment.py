@@ -67,6 +67,7 @@ from qfedfm.attacks import (
 )
 from qfedfm.backbones import HuggingFace, Identity, MiniLM
 from qfedfm.backends import Exact, ParameterShift, Shots, Spsa
+from qfedfm.client_rules import FedDyn, FedProx, Ifca, Scaffold
 from qfedfm.codecs import Dense, Quantized, RandomSparsification, SeedScalar, Sign, TensorTrain, TopK
 from qfedfm.data import IID, ArrayFile, Csv, Dirichlet, Natural, NaturalSplit, Sentiment
 from qfedfm.data.sentiment import Domain
@@ -105,7 +106,7 @@ from qfedfm.qkd import (
 )
 from qfedfm.quantum.library import load
 from qfedfm.seal import Aead, HybridAead, OneTimePad
-from qfedfm.training import Adam, Sgd
+from qfedfm.training import Adam, Cosine, SeededDescent, Sgd, Step
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MISTAKES = """
@@ -199,6 +200,20 @@ shared = {
     "min_rows": whole,
     "failing": st.sampled_from(["stop", "exclude"]),
 }
+plan = {
+    "batch_size": whole,
+    "epochs": whole,
+    "steps": st.none() | whole,
+    "keep_state": st.booleans(),
+    "schedule": st.none() | st.builds(Cosine, rounds=st.integers(2, 1000)) | st.builds(Step, every=whole),
+    "report_loss": st.sampled_from(["training", "before"]),
+}
+CLIENT_RULES = (
+    st.builds(FedProx, mu=rates)
+    | st.builds(Scaffold)
+    | st.builds(FedDyn, alpha=rates)
+    | st.builds(Ifca, clusters=st.integers(2, 9))
+)
 PIECES = {
     "data": st.one_of(
         st.builds(
@@ -244,13 +259,13 @@ PIECES = {
     "training": st.builds(
         Training,
         optimizer=st.builds(Adam, lr=rates, rates=parts) | st.builds(Sgd, momentum=st.floats(0, 0.99), rates=parts),
-        batch_size=whole,
-        epochs=whole,
-        steps=st.none() | whole,
-        keep_state=st.booleans(),
         privacy=st.none() | st.builds(DpSgd) | st.builds(LocalDp),
         gradient=st.none() | GRADIENTS,
-    ),
+        rule=st.none() | CLIENT_RULES,
+        max_grad_norm=st.none() | rates,
+        **plan,
+    )
+    | st.builds(Training, optimizer=st.builds(SeededDescent, lr=rates), **plan),
     "backend": st.one_of(*MACHINES),
     "evaluation": st.sampled_from(["backend", "exact"]),
     "codec": st.one_of(*(st.builds(codec) for codec in CODECS), st.builds(TensorTrain, rank=whole)),
@@ -334,7 +349,18 @@ def two_wires(x, weights):
     qml.CRZ(weights[1], wires=[0, 1])
 
 
-@given(st.fixed_dictionaries(PIECES))
+def made_to_fit(pieces):
+    """Return pieces with what a client rule or SeededDescent would refuse replaced."""
+    training = pieces["training"]
+    if training.rule and training.rule.unfit(training.optimizer, training.privacy, pieces["aggregation"]):
+        return pieces | {
+            "training": replace(training, optimizer=Sgd(), privacy=None),
+            "aggregation": AngularMean(),
+        }
+    return pieces | {"codec": Dense()} if isinstance(training.optimizer, SeededDescent) else pieces
+
+
+@given(st.fixed_dictionaries(PIECES).map(made_to_fit))
 def test_any_experiment_survives_toml(pieces):
     experiment = Experiment(**pieces)
     assert Experiment.from_toml(experiment.to_toml()) == experiment

@@ -27,9 +27,10 @@ class QFedAvg:
     loss that client k reports, at least 1e-10. Cost n d. Any n; no attacker is withstood, and a client that reports a
     large loss is weighed up. All clients count the same. Angles enter wrapped.
 
-    Departure: the paper's F_k(w^t) is the loss of the global model on the client's rows before it trains. Our clients
-    report the mean training loss over their last epoch, taken while the model was moving: lower, and lower by more for
-    clients that learn fast.
+    The paper's F_k(w^t) is the loss of the global model on the client's rows before it trains, which clients report
+    with `Training(report_loss="before")`. By default they report the mean training loss of their last epoch, taken
+    while the model was moving: lower, and lower by more for clients that learn fast. With several local steps that
+    misleads this rule; with one step on all rows both are the same.
     """
 
     q: Annotated[float, Field(ge=0)] = 1.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from ..params import Params, Specs
 
 BLOCK = 8192  # columns converted to float64 at a time: 100 clients x 8192 x 8 bytes stay in the cache
 Info = dict[str, Any]
+T = TypeVar("T")
 Root = Callable[[Params], Params]
 """Global parameters {name: (*shape)} to the update that a client with the server's own rows would send."""
 Metric = Literal["accuracy", "loss"]
@@ -28,7 +29,7 @@ class Updates:
 
     clients: (n,) names. delta: {name: (n, *shape)}, local minus global, angular entries wrapped to the shorter way
     round. rows: (n,) training rows behind each update. steps: (n,) minibatches that each client took. losses: (n,) mean
-    training loss that each client reports.
+    training loss that each client reports. clusters: (n,) which model each client trained, where there are several.
     """
 
     clients: tuple[str, ...]
@@ -36,6 +37,19 @@ class Updates:
     rows: tuple[int, ...]
     steps: tuple[int, ...] = ()
     losses: tuple[float, ...] = ()
+    clusters: tuple[int, ...] = ()
+
+    def only(self, members: NDArray[np.intp]) -> "Updates":
+        """Return the updates of some clients; members: their positions, rising."""
+
+        def those(values: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(values[i] for i in members) if values else ()
+
+        return Updates(
+            those(self.clients),
+            {name: delta[torch.as_tensor(members)] for name, delta in self.delta.items()},
+            *(those(self.rows), those(self.steps), those(self.losses), those(self.clusters)),
+        )
 
     @property
     def weights(self) -> Tensor:

@@ -7,7 +7,7 @@ from the bits of Philox4x64-10. Nothing in them is rounded, so `reconstruct` mak
 
 There are two ways to a message:
 
-- `SeedScalar.encode_directions` sends what `zeroth_order.descend` did: what is decoded is its update bit for bit.
+- `SeedScalar.encode_directions` sends what `training.SeededDescent` did: what is decoded is its update bit for bit.
 - `SeedScalar.encode`, as every codec, is given any update. It draws K directions and goes along each as far as brings
   it nearest: a random projection in K steps, s_j = z_j.r_j / n and r_{j+1} = r_j - s_j z_j, with
   E||r_K||^2 = (1 - 1/n)^K ||x||^2. What is not reached is kept and added to the next update (error feedback). Of n
@@ -123,11 +123,6 @@ def divide(vector: Vector, specs: Specs) -> Params:
     """Return a vector of all parameters as tensors, each rounded to the type of its spec."""
     ends = np.cumsum([spec.size for spec in specs])
     return restore(np.split(vector, ends[:-1]) if specs else [], specs)
-
-
-def shifted(params: Params, vector: Vector, specs: Specs) -> Params:
-    """Return `params` with a vector of all parameters of `specs` added; others as they are."""
-    return params | {name: params[name] + move for name, move in divide(vector, specs).items()}
 
 
 def _layout(count: int) -> tuple[TensorMeta, TensorMeta]:

@@ -3,6 +3,7 @@
 from .assessment import LightCone, Trainability, light_cones, trainability
 from .capacity import EffectiveDimension, effective_dimension
 from .ensemble import Expressibility, entangling_capability, expressibility
+from .fairness import Fairness, fairness
 from .fourier import Spectrum, fourier_coefficients, spectrum
 from .plateau import GradientScaling, GradientVariance, gradient_scaling, gradient_variance, plateau_warning
 from .statistics import METRICS, Interval, Metric, Paired, mean_interval, paired, verdict
@@ -12,6 +13,7 @@ __all__ = [
     "METRICS",
     "EffectiveDimension",
     "Expressibility",
+    "Fairness",
     "GradientScaling",
     "GradientVariance",
     "Interval",
@@ -24,6 +26,7 @@ __all__ = [
     "effective_dimension",
     "entangling_capability",
     "expressibility",
+    "fairness",
     "fourier_coefficients",
     "fourier_surrogate",
     "gradient_scaling",

@@ -6,23 +6,27 @@ network. Either way they go through `answer`, which trains them together.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ..attacks import Adversary, UpdateAttack
-from ..backends import Executor, Gradient
+from ..backends import Executor, Gradient, Usage
+from ..client_rules import Chooses, ClientRule
+from ..codecs.seeds import Seeded, reconstruct
 from ..declaration import declared
 from ..errors import BackendError, ConfigurationError, PrivacyExhausted
 from ..heads.model import Model
 from ..params import Params, Specs, difference, stack, unstack
 from ..privacy import WITHHELD_LOSS, DpSgd, LocalDp, check_budget
 from ..seeds import stream
-from ..training import Adam, Lane, Optimizer, train_cohort
+from ..training import Adam, Lane, Optimizer, Schedule, SeededDescent, train_cohort
 from ..training.cohort import MEMORY_BUDGET, steps_in
+from .evaluation import evaluate
 from .messages import SERVER, Channel, Encoded, Report
 
 Intervention = Callable[[str, int, Params], Params]
@@ -36,7 +40,11 @@ class Training:
     keep_state: whether its optimiser state lives on to the next round it takes part in (False: fresh each round, as in
     federated averaging). privacy: what it hides of its rows, and from when on it refuses to train. gradient: how the
     derivatives of circuits are found, such as `ParameterShift()` or `Spsa()`; None takes torch's where the backend is
-    exact and parameter shifts elsewhere.
+    exact and parameter shifts elsewhere. rule: a federated algorithm that changes its steps, such as `Scaffold()`.
+    max_grad_norm: a minibatch's gradient, over all trainable parameters, is shortened to it. schedule: how learning
+    rates change from round to round (None: they stay). report_loss: "training", the mean over the last epoch while it
+    went on; or "before", that of the received model on all of the client's rows, one more pass over them, as `QFedAvg`
+    is meant to be told.
     """
 
     optimizer: Optimizer = Adam()
@@ -46,16 +54,46 @@ class Training:
     keep_state: bool = False
     privacy: DpSgd | LocalDp | None = None
     gradient: Gradient | None = None
+    rule: ClientRule | None = None
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    schedule: Schedule | None = None
+    report_loss: Literal["training", "before"] = "training"
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"Training.{name}: expected at least 1; got {value}")
+        changing = {
+            "rule": self.rule is not None and not isinstance(self.rule, Chooses),
+            "max_grad_norm": self.max_grad_norm is not None,
+            "privacy": isinstance(self.privacy, DpSgd),
+            "gradient": self.gradient is not None,
+        }
+        changes = [name for name, changed in changing.items() if changed]
+        if isinstance(self.optimizer, SeededDescent) and changes:
+            raise ConfigurationError(
+                f"Training.{changes[0]}: SeededDescent goes along random directions and takes no gradient, which "
+                f"{changes[0]} is about: leave it out, or train by Sgd or Adam"
+            )
 
     def steps_in(self, rows: int) -> int:
         """Return how many minibatches a client with so many rows takes in a round."""
         return steps_in(rows, self.batch_size, self.epochs, self.steps)
+
+    def optimizer_in(self, round: int) -> Optimizer:
+        """Return the optimiser with its learning rates of a round."""
+        if self.schedule is None:
+            return self.optimizer
+        factor = self.schedule.factor(round)
+        rates = {part: factor * rate for part, rate in self.optimizer.rates.items()}
+        moved: Optimizer = replace(self.optimizer, lr=factor * self.optimizer.lr, rates=rates)  # type: ignore[type-var]
+        return moved
+
+    def rates_in(self, round: int, specs: Specs) -> dict[str, float]:
+        """Return the learning rate of each parameter in a round."""
+        optimizer = self.optimizer_in(round)
+        return {spec.name: optimizer.rates.get(spec.part, optimizer.lr) for spec in specs}
 
 
 @dataclass
@@ -64,8 +102,8 @@ class Cohort:
 
     rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). home: initial values of the
     parameters that do not travel: frozen ones, which stay so, and those that each client keeps for itself. memory: what
-    each client remembers between rounds, as tensors named "optimizer:...", "codec:...", "own:..." and "privacy:...".
-    executor: the machine that runs circuits in training; None simulates them exactly.
+    each client remembers between rounds, as tensors named "optimizer:...", "codec:...", "own:...", "privacy:..." and
+    "rule:...". executor: the machine that runs circuits in training; None simulates them exactly.
     adversary, attackers: how some clients attack, and which. intervene: for experiments on failures, maps (client,
     round, delta) to the delta that is sent; what it raises is that client's failure. began: for each client the last
     round it began and its memory then, so that a round that failed can be repeated.
@@ -97,6 +135,11 @@ class Cohort:
             if key.startswith(f"{what}:")
         }
 
+    def remember(self, client: str, tensors: Params) -> None:
+        """Replace what a client remembers, if there is anything to remember."""
+        if tensors:
+            self.memory[client] = tensors
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -111,11 +154,13 @@ class Opened:
 
 @dataclass(frozen=True)
 class Local:
-    """One client after its training."""
+    """One client after its training; start: the model that it trained, of those it received. walked: see `Trained`."""
 
+    start: Params
     params: Params
     optimizer: Params
     report: Report
+    walked: Seeded | None = None
 
 
 def answer(cohorts: Sequence[Cohort], envelopes: Sequence[Mapping[str, bytes]]) -> list[dict[str, bytes | Exception]]:
@@ -169,7 +214,8 @@ def _common(cohort: Cohort) -> tuple[Any, ...]:
     """Return what cohorts that are answered together have in common."""
     training = cohort.training
     objects = id(cohort.model), id(cohort.table), id(cohort.labels)
-    return *objects, training.batch_size, training.epochs, training.steps, training.privacy
+    plan = training.batch_size, training.epochs, training.steps, training.max_grad_norm
+    return *objects, *plan, training.privacy, training.rule, training.report_loss
 
 
 def _exhausted(cohort: Cohort, one: Opened) -> PrivacyExhausted | None:
@@ -204,14 +250,18 @@ def _train(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Local | 
 def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Local]:
     first = cohorts[0]
     privacy = first.training.privacy if isinstance(first.training.privacy, DpSgd) else None
+    rule, seeded = first.training.rule, isinstance(first.training.optimizer, SeededDescent)
     lanes, states = [], []
-    params = stack([_whole(cohorts[one.federation], one) for one in opened])
+    looks = _looks(cohorts, opened)
+    starts = looks.starts
+    params = stack([_whole(cohorts[one.federation], one, start) for one, start in zip(opened, starts, strict=True)])
     fresh = first.training.optimizer.init({name: tensor[:1] for name, tensor in params.items()})
     for one in opened:
         cohort = cohorts[one.federation]
         generator = stream(cohort.seed, "order", one.client, one.round)
-        noise = stream(cohort.seed, "noise", one.client, one.round) if privacy else None
-        lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer, noise))
+        purpose = "noise" if privacy else "directions"
+        noise = stream(cohort.seed, purpose, one.client, one.round) if privacy or seeded else None
+        lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer_in(one.round), noise))
         kept = cohort.recall(one.client, one.round, "optimizer")
         states.append(kept or {name: tensor[0] for name, tensor in fresh.items()})
     with first.executor.task(f"round-{opened[0].round}/train") if first.executor else nullcontext():
@@ -228,22 +278,64 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
             memory_budget=first.memory_budget,
             privacy=privacy,
             executor=first.executor,
+            max_grad_norm=first.training.max_grad_norm,
+            adjust=rule.adjust if rule and not seeded else None,
+            known=stack([_known(cohorts[one.federation], one, rule) for one in opened]) if rule else None,
         )
     after = unstack(trained.state) if fresh else [{}] * len(opened)
     examples = trained.examples
     if privacy:  # how many were sampled is hidden: as many as are expected
         examples = [trained.steps[i] * min(first.training.batch_size, len(lane.rows)) for i, lane in enumerate(lanes)]
+    before = first.training.report_loss == "before"
+    losses = looks.losses[range(len(opened)), looks.chosen] if before else trained.loss
+    usage = [a + b for a, b in zip(trained.usage, looks.usage, strict=True)] if looks.usage else trained.usage
     reports = [
         {
             "rows": len(lane.rows),
             "steps": trained.steps[i],
-            "executions": examples[i] * len(first.model.circuits),
-            "loss": WITHHELD_LOSS if first.training.privacy else float(trained.loss[i]),
+            "executions": (examples[i] + looks.losses.shape[1] * len(lane.rows)) * len(first.model.circuits),
+            "loss": WITHHELD_LOSS if first.training.privacy else float(losses[i]),
+            **({"cluster": looks.chosen[i]} if isinstance(rule, Chooses) else {}),
         }
-        | ({**asdict(trained.usage[i])} if first.executor and first.model.circuit else {})
+        | ({**asdict(usage[i])} if first.executor and first.model.circuit else {})
         for i, lane in enumerate(lanes)
     ]
-    return [Local(*parts) for parts in zip(unstack(trained.params), after, reports, strict=True)]
+    walked = trained.walked or [None] * len(opened)
+    return [Local(*parts) for parts in zip(starts, unstack(trained.params), after, reports, walked, strict=True)]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """The model that each client trains, which of several it is, what losses it saw for that, what a machine ran.
+
+    losses: (n, models looked at, maybe none). usage: by client, empty without a machine.
+    """
+
+    starts: list[Params]
+    chosen: list[int]
+    losses: np.ndarray
+    usage: list[Usage]
+
+
+def _looks(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> Looks:
+    """Let each client look at the models on its own rows, where it has a choice or is to report the loss before."""
+    first, training = cohorts[0], cohorts[0].training
+    rule, specs, executor = training.rule, travelling(first.model.specs), first.executor
+    models = [rule.candidates(one.params, specs) if isinstance(rule, Chooses) else [one.params] for one in opened]
+    if len(models[0]) == 1 and training.report_loss == "training":
+        return Looks([one.params for one in opened], [0] * len(opened), np.zeros((len(opened), 0)), [])
+    owners = [(cohorts[one.federation], one) for one, several in zip(opened, models, strict=True) for _ in several]
+    each = zip(owners, (model for several in models for model in several), strict=True)
+    params = stack([_whole(cohort, one, model) for (cohort, one), model in each])
+    rows = [cohort.rows[one.client] for cohort, one in owners]
+    with executor.task(f"round-{opened[0].round}/look") if executor else nullcontext():
+        model = first.model.on(executor) if executor else first.model
+        scores = evaluate(model, params, first.table, first.labels, rows)
+    used, many = executor.take_usage() if executor else [], len(models[0])
+    usage = [sum(used[i : i + many], Usage()) for i in range(0, len(used), many)]
+    losses = np.array([score.loss for score in scores]).reshape(len(opened), -1)
+    chosen = np.where(np.isnan(losses), np.inf, losses).argmin(axis=1).tolist()
+    return Looks([several[j] for several, j in zip(models, chosen, strict=True)], chosen, losses, usage)
 
 
 def _deltas(
@@ -255,7 +347,9 @@ def _deltas(
         if not isinstance(local, Exception):
             cohort = cohorts[one.federation]
             specs, privacy = travelling(cohort.model.specs), cohort.training.privacy
-            deltas[i] = difference(local.params, one.params, specs)
+            deltas[i] = (
+                reconstruct(local.walked, specs) if local.walked else difference(local.params, local.start, specs)
+            )
             if isinstance(privacy, LocalDp):
                 deltas[i] = privacy.perturb(deltas[i], specs, stream(cohort.seed, "noise", one.client, one.round))
     for federation, cohort in enumerate(cohorts):
@@ -274,29 +368,44 @@ def _deltas(
     return deltas
 
 
-def _whole(cohort: Cohort, one: Opened) -> Params:
+def _whole(cohort: Cohort, one: Opened, received: Params) -> Params:
     """Return all of the model that a client trains: what it received, what it keeps for itself, what is frozen."""
-    known = cohort.home | cohort.recall(one.client, one.round, "own") | one.params
+    known = cohort.home | cohort.recall(one.client, one.round, "own") | received
     return {spec.name: known[spec.name] for spec in cohort.model.specs}
 
 
-def encode_update(cohort: Cohort, one: Opened, local: Local, delta: Params) -> Encoded:
-    """Return a client's update as its codec writes it; the client remembers what it has to for its next round."""
+def _known(cohort: Cohort, one: Opened, rule: ClientRule) -> Params:
+    """Return what a client's rule works with: what it remembers, and what it was told beside the model."""
+    remembered = cohort.recall(one.client, one.round, "rule") or rule.init(travelling(cohort.model.specs))
+    return remembered | {spec.name: one.params[spec.name] for spec in cohort.channel.told}
+
+
+def encode_update(cohort: Cohort, one: Opened, local: Local, delta: Params) -> tuple[Encoded, Params]:
+    """Return a client's update as its codec writes it, and what the client is to remember once it has been sent."""
     before = cohort.recall(one.client, one.round, "codec")
     generator = stream(cohort.seed, "encode", one.client, one.round)
-    body, codec = cohort.channel.encode("update", delta, before, generator)
+    walked = local.walked if local.walked and same(delta, reconstruct(local.walked, cohort.channel.specs)) else None
+    body, codec = cohort.channel.encode("update", delta, before, generator, walked)
     own = {spec.name: local.params[spec.name] for spec in cohort.model.specs if spec.trainable and not spec.shared}
     kept = {"optimizer": local.optimizer if cohort.training.keep_state else {}, "codec": codec, "own": own}
+    rule, specs = cohort.training.rule, travelling(cohort.model.specs)
+    if rule is not None:
+        sent, rates = cohort.channel.decode("update", body), cohort.training.rates_in(one.round, specs)
+        kept["rule"] = rule.keep(_known(cohort, one, rule), sent, local.report["steps"], rates, specs)
     if cohort.training.privacy:
         kept["privacy"] = {"rounds": torch.tensor(_rounds(cohort, one) + 1)}
-    remembered = {f"{what}:{name}": tensor for what, some in kept.items() for name, tensor in some.items()}
-    if remembered:
-        cohort.memory[one.client] = remembered
-    return body
+    return body, {f"{what}:{name}": tensor for what, some in kept.items() for name, tensor in some.items()}
+
+
+def same(first: Params, second: Params) -> bool:
+    """Return whether two sets of tensors are equal, bit for bit."""
+    return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
 def _reply(cohort: Cohort, one: Opened, local: Local, delta: Params) -> bytes:
     if cohort.intervene is not None:
         delta = cohort.intervene(one.client, one.round, delta)
-    body = encode_update(cohort, one, local, delta)
-    return cohort.channel.send("update", one.round, one.client, SERVER, body, one.base_hash, local.report)
+    body, remembered = encode_update(cohort, one, local, delta)
+    sealed = cohort.channel.send("update", one.round, one.client, SERVER, body, one.base_hash, local.report)
+    cohort.remember(one.client, remembered)
+    return sealed

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..codecs import Codec, Dense, TensorMeta
+from ..codecs import Codec, Dense, SeedScalar, TensorMeta
+from ..codecs.seeds import Seeded
 from ..errors import SealError
 from ..params import Params, Specs, specs_hash
 from ..qkd import KeySource
@@ -33,39 +34,47 @@ class Encoded:
 class Channel:
     """One node's end of its sealed links in one attempt at one run.
 
-    run: the run's name. attempt: 1 for the first start, one more after each resume. specs: the tensors that travel.
+    run: the run's name. attempt: 1 for the first start, one more after each resume. specs: the parameters that travel.
+    told: what else the server sends beside the model, see `client_rules`.
     codec: of updates; a model is sent as it is, since codecs that drop or round are made for differences.
     key_bits: bits of key that messages to and from each peer took, by (peer, kind), since somebody last cleared it.
     """
 
-    def __init__(self, run: str, attempt: int, specs: Specs, codec: Codec, seal: Seal, source: KeySource) -> None:
-        self.run, self.attempt, self.specs, self.codec, self.seal, self.source = (
-            run,
-            attempt,
-            specs,
-            codec,
-            seal,
-            source,
-        )
-        self._spec_hash = specs_hash(specs)
+    def __init__(
+        self, run: str, attempt: int, specs: Specs, codec: Codec, seal: Seal, source: KeySource, told: Specs = ()
+    ) -> None:
+        self.run, self.attempt, self.codec, self.seal, self.source = run, attempt, codec, seal, source
+        self.specs, self.told = specs, told
+        self._spec_hash = specs_hash((*specs, *told))
         self._sent: Counter[tuple[str, str]] = Counter()
         self._seen = ReplayGuard()
         self.key_bits: Counter[tuple[str, str]] = Counter()
-        self._max_bytes = 2**18 + 4 * sum(spec.size * spec.torch_dtype.itemsize for spec in specs)
+        self._max_bytes = 2**18 + 4 * sum(spec.size * spec.torch_dtype.itemsize for spec in (*specs, *told))
 
     def encode(
-        self, kind: Kind, tensors: Params, state: Params, generator: np.random.Generator
+        self,
+        kind: Kind,
+        tensors: Params,
+        state: Params,
+        generator: np.random.Generator,
+        walked: Seeded | None = None,
     ) -> tuple[Encoded, Params]:
         """Encode tensors {name: (*shape)}; return them with the codec's state for this sender's next message.
 
-        The generator serves codecs that round at random.
+        The generator serves codecs that round at random. walked: what the tensors are made of, for a codec that can say
+        that in their place.
         """
-        data, meta, state = self._codec(kind).encode(tensors, self.specs, state, generator)
+        if walked is not None and isinstance(self.codec, SeedScalar):
+            return Encoded(*self.codec.encode_directions(walked)), state
+        data, meta, state = self._codec(kind).encode(tensors, self._specs(kind), state, generator)
         return Encoded(data, meta), state
 
     def decode(self, kind: Kind, body: Encoded) -> Params:
         """Return the tensors that `encode` wrote; what does not fit raises `SealError`."""
-        return self._codec(kind).decode(body.data, body.tensors, self.specs)
+        return self._codec(kind).decode(body.data, body.tensors, self._specs(kind))
+
+    def _specs(self, kind: Kind) -> Specs:
+        return self.specs if kind == "update" else (*self.specs, *self.told)
 
     def _codec(self, kind: Kind) -> Codec:
         return self.codec if kind == "update" else Dense()

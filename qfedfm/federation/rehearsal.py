@@ -17,7 +17,7 @@ def rehearse(federations: Sequence[tuple[Server, Cohort]]) -> list[Round | Excep
     """Run one round of each federation; return what it did, or why it could not be finished."""
     opened: list[Opened] = []
     for i, (server, _) in enumerate(federations):
-        sent = {spec.name: server.params[spec.name] for spec in server.specs}
+        sent = server.sent()
         opened += [Opened(i, client, server.round + 1, "", sent) for client in server.choose()]
     trained, deltas = train_together([cohort for _, cohort in federations], opened)
     outcomes: list[Round | Exception] = []
@@ -42,6 +42,8 @@ def _finish(server: Server, cohort: Cohort, clients: list[tuple[Opened, Local | 
         if not all(bool(tensor.isfinite().all()) for tensor in delta.values()):
             server.fail(ClientError(one.client, one.round, "its update has values that are NaN or infinite"), None)
             continue
-        delta = server.channel.decode("update", encode_update(cohort, one, local, delta))
+        body, remembered = encode_update(cohort, one, local, delta)
+        delta = server.channel.decode("update", body)
+        cohort.remember(one.client, remembered)
         accepted[one.client], reports[one.client] = delta, local.report
     return server.combine(accepted, reports)

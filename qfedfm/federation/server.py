@@ -6,13 +6,14 @@ once, can do what lies between them; `run_round` is both with one engine.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor
 
-from ..aggregation import Aggregator, Context, Root, Updates
+from ..aggregation import Aggregator, Context, Updates
 from ..aggregation.updates import Selects, Utility
 from ..data import Natural, Partition
 from ..declaration import declared
@@ -117,7 +118,9 @@ class Server:
     specs: what travels. enrolled: training rows that each client declared when it joined; an update that claims more is
     refused. params: the whole model; what does not travel stays at its initial value here. fewest: the clients that a
     round needs; as long as so many are left, failing ones are excluded from it. model, root, utility: what the rule may
-    use beside the updates, see `Context`. `params` and the rule's `state` change when a whole round has been accepted.
+    use beside the updates, see `Context`. around: puts the server half of the clients' rule round an aggregation rule.
+    clusters: how many models clients choose from. `params` and the rule's `state` change when a whole round has been
+    accepted.
     """
 
     def __init__(
@@ -131,10 +134,13 @@ class Server:
         params: Params,
         fewest: int | None = None,
         model: Model | None = None,
-        root: Root | None = None,
+        root: Callable[[int, Params], Params] | None = None,
         utility: Utility | None = None,
+        around: Callable[[Aggregator], Aggregator] | None = None,
+        clusters: int = 1,
     ) -> None:
         self.channel, self.specs, self.seed, self.per_round = channel, specs, seed, per_round
+        self._around, self.clusters = around, clusters
         self.follow(aggregator)
         self.enrolled = dict(sorted(enrolled.items()))
         self.params = params
@@ -147,7 +153,13 @@ class Server:
 
     def follow(self, aggregator: Aggregator) -> None:
         """Take another rule, which begins with its own first state."""
-        self.aggregator, self.state = aggregator, aggregator.init(self.specs)
+        self.aggregator = self._around(aggregator) if self._around else aggregator
+        self.state = self.aggregator.init(self.specs)
+
+    def sent(self) -> Params:
+        """Return what clients are sent: the model, and what the rule's state has for them beside it."""
+        told = {spec.name: self.state[spec.name] for spec in self.channel.told}
+        return {spec.name: self.params[spec.name] for spec in self.specs} | told
 
     def choose(self) -> list[str]:
         """Return who takes part in the next round, and forget who failed in the last."""
@@ -167,7 +179,7 @@ class Server:
         number, chosen = self.round + 1, self.choose()
         if isinstance(self.channel.source, FollowsRounds):
             self.channel.source.begin_round(number)
-        sent = {spec.name: self.params[spec.name] for spec in self.specs}
+        sent = self.sent()
         self._base_hash = params_hash(sent)
         self.channel.key_bits.clear()
         generator = stream(self.seed, "encode", SERVER, number)
@@ -208,9 +220,11 @@ class Server:
         rows = tuple(report["rows"] for report in reports.values())
         steps = tuple(report["steps"] for report in reports.values())
         losses = tuple(report["loss"] for report in reports.values())
-        updates = Updates(tuple(deltas), stack(list(deltas.values())), rows, steps, losses)
+        clusters = tuple(report["cluster"] for report in reports.values()) if self.clusters > 1 else ()
+        updates = Updates(tuple(deltas), stack(list(deltas.values())), rows, steps, losses, clusters)
         generator = stream(self.seed, "aggregate", number)
-        info = self._aggregate(updates, Context(number, generator, self.model, self.root, self.utility))
+        root = partial(self.root, number) if self.root else None
+        info = self._aggregate(updates, Context(number, generator, self.model, root, self.utility))
         self.round = number
         loss = sum(report["loss"] * report["rows"] for report in reports.values()) / sum(rows)
         return Round(number, updates.clients, loss, entries, info, self._failed)
@@ -247,6 +261,7 @@ class Server:
         reason = misfit(params, self.specs)
         if not reason and not all(isinstance(tensor, Tensor) for tensor in state.values()):
             reason = "its state is a dict of tensors; something else is in it"
+        reason = reason or misfit({spec.name: state[spec.name] for spec in self.channel.told}, self.channel.told)
         if reason:
             raise AggregationError(f"{rule}: {reason}")
         self.params, self.state = self.params | params, state
@@ -257,7 +272,7 @@ class Server:
             _, delta, report = self.channel.receive(reply, "update", client, SERVER, number, self._base_hash)
         except (SealError, KeySourceError) as error:
             raise UpdateError(client, number, str(error)) from error
-        reason = unacceptable(delta, report, self.specs, self.enrolled[client])
+        reason = unacceptable(delta, report, self.specs, self.enrolled[client], self.clusters)
         if reason:
             raise UpdateError(client, number, reason)
         return delta, report
@@ -267,17 +282,18 @@ COUNTED = ("rows", "steps", "executions", "shots", "qpu_seconds")
 """What of a client's report enters the ledger; the last two are reported where circuits run on a machine."""
 
 
-def unacceptable(delta: Params, report: Report, specs: Specs, enrolled: int) -> str:
+def unacceptable(delta: Params, report: Report, specs: Specs, enrolled: int, clusters: int = 1) -> str:
     """Return why an update cannot be used, or an empty string.
 
     Shapes and types follow the specs, every value is finite, and the report holds whole numbers of rows (at least one
-    and no more than the client enrolled with), steps, circuit executions and shots, a finite loss, and seconds.
+    and no more than the client enrolled with), steps, circuit executions and shots, the model that was trained where
+    there are several, a finite loss, and seconds.
     """
     reason = misfit(delta, specs)
     if reason:
         return f"{reason}; try a lower learning rate" if "NaN" in reason else reason
-    limits = ("rows", 1, enrolled), ("steps", 1, 2**31), ("executions", 0, 2**53), ("shots", 0, 2**53)
-    for name, low, high in limits:
+    limits = [("rows", 1, enrolled), ("steps", 1, 2**31), ("executions", 0, 2**53), ("shots", 0, 2**53)]
+    for name, low, high in limits + ([("cluster", 0, clusters - 1)] if clusters > 1 else []):
         value = report.get(name, 0 if name == "shots" else None)
         if type(value) is not int or not low <= value <= high:
             return f"reports {name} = {value!r:.100}; expected a whole number from {low} to {high}"

@@ -71,21 +71,12 @@ def round_game(
         return np.concatenate([utility(stack([making.model(rounds(k)) for k in piece]), metric) for piece in pieces])
 
     def worth(coalitions: Coalitions) -> Floats:
-        return worth_of(lambda k: only(updates, np.flatnonzero(coalitions[k])), len(coalitions))
+        return worth_of(lambda k: updates.only(np.flatnonzero(coalitions[k])), len(coalitions))
 
     def scaled(factors: Floats) -> Floats:
         return worth_of(lambda k: scale(updates, factors[k]), len(factors))
 
     return Game(len(updates.clients), worth, scaled)
-
-
-def only(updates: Updates, members: np.ndarray) -> Updates:
-    """Return the updates of some clients; members: (m,) positions, rising."""
-    clients, rows, steps, losses = (
-        tuple(values[i] for i in members) if values else ()
-        for values in (updates.clients, updates.rows, updates.steps, updates.losses)
-    )
-    return Updates(clients, {name: delta[members] for name, delta in updates.delta.items()}, rows, steps, losses)
 
 
 def scale(updates: Updates, factors: Floats) -> Updates:

@@ -30,7 +30,6 @@ from ..aggregation.updates import Info
 from ..declaration import declared
 from ..errors import ConfigurationError
 from ..params import Params, Specs, difference
-from .coalitions import only
 from .game import Floats
 
 NEGLIGIBLE = 1e-3  # of the median norm, or of the update's own: as good as nothing
@@ -117,7 +116,7 @@ class FreeRiderScreen:
                 f"all {len(suspect)} clients look like free riders, so none would be left: set remove=False, or a "
                 "higher level"
             )
-        kept = only(updates, np.flatnonzero(~suspect)) if self.remove else updates
+        kept = updates.only(np.flatnonzero(~suspect)) if self.remove else updates
         new, after, info = self.rule(inner, params, kept, specs, context)
         remembered = {BEFORE + name: tensor for name, tensor in params.items()}
         remembered |= {EVIDENCE + client: evidence[client] for client in sorted(evidence)}

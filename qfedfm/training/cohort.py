@@ -7,7 +7,7 @@ each gradient is that of the client's own mean loss, so a cohort's result equals
 floating-point rounding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -17,13 +17,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..backends import Executor, Usage
+from ..codecs.seeds import Seeded
 from ..errors import ConfigurationError
 from ..heads.model import Model
 from ..parallel import side_by_side
-from ..params import Params
+from ..params import Params, Specs
 from ..privacy import DpSgd, per_example_gradients
 from .optimizers import Optimizer
+from .seeded_descent import SeededDescent, Walk
 
+Adjust = Callable[[Params, Params, Params, Params, Specs], Params]
+"""(gradients, parameters, parameters at the start, what each client knows, specs of what is trained and shared) to
+gradients; tensors are (C, *shape). See `client_rules`."""
 MEMORY_BUDGET = 256 * 2**20
 """Bytes that one chunk of clients may use in training; chunks are trained side by side, a thread each."""
 
@@ -34,7 +39,7 @@ class Lane:
 
     rows: (n,) positions of its training rows in the feature table. generator: its own stream, which orders its
     minibatches. optimizer: may differ from another lane's in learning rates only. noise: the stream of its noise, where
-    training is private.
+    training is private, or of its directions under `SeededDescent`.
     """
 
     rows: np.ndarray
@@ -49,7 +54,8 @@ class Trained:
 
     params, state: parameters and optimiser state (C, *). loss: mean over the rows of each lane's last minibatches, as
     many as an epoch has, each at the parameters before its step (C,). steps: minibatches taken (C,). examples: rows put
-    through the model, counting each as often as it was used (C,). usage: what a machine ran for each lane (C,).
+    through the model, counting each as often as it was used (C,). usage: what a machine ran for each lane (C,). walked:
+    under `SeededDescent` what each client's update is made of, (C,); else empty.
     """
 
     params: Params
@@ -58,6 +64,7 @@ class Trained:
     steps: list[int]
     examples: list[int]
     usage: list[Usage]
+    walked: tuple[Seeded, ...] = ()
 
 
 def train_cohort(
@@ -74,6 +81,9 @@ def train_cohort(
     memory_budget: int = MEMORY_BUDGET,
     privacy: DpSgd | None = None,
     executor: Executor | None = None,
+    max_grad_norm: float | None = None,
+    adjust: Adjust | None = None,
+    known: Params | None = None,
 ) -> Trained:
     """Train every lane from its own row of `params` and return new tensors.
 
@@ -83,7 +93,9 @@ def train_cohort(
     the device that holds `table` and `labels`; what is returned lies where `params` do. privacy: clips the gradient of
     every row and adds noise, and may draw the minibatches (a step without a row is taken on noise alone); the loss that
     is returned is not private. executor: the machine that runs the model's circuits, those of all clients in a step as
-    one submission; None simulates them exactly.
+    one submission; None simulates them exactly. max_grad_norm: longer gradients, over all trainable parameters of a
+    client, are shortened to it. adjust: changes every step's gradients, after privacy and shortening, by what each
+    client knows, `known` {name: (C, *shape)}.
     """
     if not lanes or not all(len(lane.rows) for lane in lanes):
         raise ConfigurationError("train_cohort needs at least one client, and at least one row from each")
@@ -94,6 +106,11 @@ def train_cohort(
         )
     if privacy and not all(lane.noise for lane in lanes):
         raise ConfigurationError("train_cohort: private training needs a stream of noise for each client, Lane.noise")
+    descent = lanes[0].optimizer if isinstance(lanes[0].optimizer, SeededDescent) else None
+    if descent and (privacy or adjust or max_grad_norm or not all(lane.noise for lane in lanes)):
+        raise ConfigurationError(
+            "train_cohort: SeededDescent needs Lane.noise for its directions, and has no gradients to change"
+        )
     schedules = [_schedule(lane, batch_size, epochs, steps, privacy) for lane in lanes]
     order = sorted(range(len(lanes)), key=lambda lane: -len(schedules[lane]))
     copies = 4 * model.dtype.itemsize * sum(spec.size for spec in model.specs) if privacy else 0  # of each row's own
@@ -104,26 +121,46 @@ def train_cohort(
     state = lanes[0].optimizer.init(params) if state is None else state
     new = {name: tensor.clone() for name, tensor in params.items()}
     new_state = {name: tensor.clone() for name, tensor in state.items()}
-    loss = torch.zeros(len(lanes), dtype=model.dtype)
+    loss, walked = torch.zeros(len(lanes), dtype=model.dtype), dict[int, Seeded]()
+    shared = tuple(spec for spec in model.specs if spec.trainable and spec.shared)
+    if descent and len(shared) < sum(spec.trainable for spec in model.specs):
+        raise ConfigurationError(
+            "SeededDescent trains what travels: this head has parameters that each client keeps for itself"
+        )
 
     def train(chosen: list[int]) -> None:
         index = torch.as_tensor(chosen)
         part, part_state = (
             {name: t[index].to(table.device) for name, t in tensors.items()} for tensors in (new, new_state)
         )
+        facts = {name: t[index].to(table.device) for name, t in (known or {}).items()}
+        start = {name: t.clone() for name, t in part.items()} if adjust else {}
+
+        def refined(grads: Params, live: Params, active: int) -> Params:
+            grads = grads if max_grad_norm is None else _shortened(grads, max_grad_norm)
+            return adjust(grads, live, _first(start, active), _first(facts, active), shared) if adjust else grads
+
         mine = [lanes[i] for i in chosen], [schedules[i] for i in chosen]
-        losses, used = _train_chunk(model, part, part_state, table, labels, *mine, batch_size, privacy, executor)
+        walk = None
+        if descent:
+            walk = Walk.of(descent, [(n, len(schedules[i])) for i in chosen if (n := lanes[i].noise)])
+        losses, used = _train_chunk(
+            model, part, part_state, table, labels, *mine, batch_size, privacy, executor, refined, walk
+        )
         loss[index] = losses.to(loss.device)
         for i, some in zip(chosen, used, strict=True):
             usage[i] = some
+        if walk:
+            walked.update((i, walk.made(lane, len(schedules[i]))) for lane, i in enumerate(chosen))
         for target, source in ((new, part), (new_state, part_state)):
             for name, tensor in source.items():
                 target[name][index] = tensor.to(target[name].device)
 
     for _ in side_by_side(train, [order[start : start + size] for start in range(0, len(order), size)]):
         pass
-    examples = [sum(map(len, schedule)) for schedule in schedules]
-    return Trained(new, new_state, loss, [len(schedule) for schedule in schedules], examples, usage)
+    examples = [(2 if descent else 1) * sum(map(len, schedule)) for schedule in schedules]
+    made = tuple(walked[i] for i in sorted(walked))
+    return Trained(new, new_state, loss, [len(schedule) for schedule in schedules], examples, usage, made)
 
 
 def steps_in(rows: int, batch_size: int, epochs: int, steps: int | None) -> int:
@@ -159,6 +196,8 @@ def _train_chunk(
     batch_size: int,
     privacy: DpSgd | None,
     executor: Executor | None,
+    refined: Callable[[Params, Params, int], Params],
+    walk: Walk | None,
 ) -> tuple[Tensor, list[Usage]]:
     """Train lanes, ordered by falling number of steps, in place; return each lane's mean last loss, and usage."""
     device = table.device
@@ -184,21 +223,25 @@ def _train_chunk(
         active = int((taken > step).sum())
         index, size = rows[:active, step], sizes[:active, step]
         mask = places < size[:, None]
-        live = {name: tensor[:active] for name, tensor in params.items()}
-        with _counting(executor, mask.reshape(-1, 1) if privacy else mask, active, usage):
+        live = _first(params, active)
+        shown = mask.reshape(-1, 1) if privacy else mask.repeat_interleave(2, dim=0) if walk else mask
+        with _counting(executor, shown, active, usage):
+            batch = table[index], labels[index]
             if privacy:
-                losses, each = per_example_gradients(model, live, table[index], labels[index], learnt)
+                losses, each = per_example_gradients(model, live, *batch, learnt)
+            elif walk:
+                losses, grads = walk.gradients(step, model, live, learnt, *batch, mask, size, rates[learnt[0]][:active])
             else:
-                losses, grads = _mean_gradients(model, live, learnt, table[index], labels[index], mask, size)
+                losses, grads = _mean_gradients(model, live, learnt, *batch, mask, size)
         if privacy:
             divisor = expected[:active] if privacy.sampling == "poisson" else size
             grads = privacy.gradient(each, mask, divisor, noise[:active])
         with torch.no_grad():
-            lanes_of = {name: tensor[:active] for name, tensor in state.items()}
+            lanes_of = _first(state, active)
             trained = {name: live[name] for name in learnt}
             lanes[0].optimizer.step(
                 trained,
-                dict(zip(learnt, grads, strict=True)),
+                refined(dict(zip(learnt, grads, strict=True)), trained, active),
                 lanes_of,
                 {name: rates[name][:active] for name in learnt},
             )
@@ -234,6 +277,18 @@ def _mean_gradients(
     losses = cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
     loss = (losses * mask).sum(1) / size
     return losses, torch.autograd.grad(loss.sum(), list(leaves.values()), materialize_grads=True)
+
+
+def _first(tensors: Params, active: int) -> Params:
+    """Return the rows of the clients that still have steps to take."""
+    return {name: tensor[:active] for name, tensor in tensors.items()}
+
+
+def _shortened(grads: Params, norm: float) -> Params:
+    """Return gradients (C, *shape), those of each client together no longer than `norm`."""
+    lengths = torch.stack([grad.reshape(len(grad), -1).norm(dim=1) for grad in grads.values()]).norm(dim=0)
+    factors = (norm / lengths).clamp(max=1.0)  # infinite where there is no gradient
+    return {name: grad * factors.view(-1, *(1,) * (grad.ndim - 1)) for name, grad in grads.items()}
 
 
 def _pack(

@@ -76,7 +76,7 @@ class Sgd:
             move = grads[name]
             if self.momentum:
                 move = state[f"v.{name}"].mul_(self.momentum).add_(move)
-            param.sub_(_spread(rates[name], param) * move)
+            param.sub_(spread(rates[name], param) * move)
 
 
 @declared
@@ -111,10 +111,10 @@ class Adam:
         for name, param in params.items():
             m = state[f"m.{name}"].lerp_(grads[name], 1 - self.beta1)
             v = state[f"v.{name}"].mul_(self.beta2).addcmul_(grads[name], grads[name], value=1 - self.beta2)
-            scale = _spread(rates[name] / correct1, param)
-            param.sub_(scale * m / ((v / _spread(correct2, v)).sqrt_() + self.eps))
+            scale = spread(rates[name] / correct1, param)
+            param.sub_(scale * m / ((v / spread(correct2, v)).sqrt_() + self.eps))
 
 
-def _spread(per_client: Tensor, like: Tensor) -> Tensor:
+def spread(per_client: Tensor, like: Tensor) -> Tensor:
     """Return (C,) shaped to multiply (C, *shape)."""
     return per_client.view(-1, *(1,) * (like.ndim - 1))

@@ -122,6 +122,8 @@ def stress(
         raise ConfigurationError("stress needs at least one attack, rule, fraction and seed")
     experiment = replace(experiment, clients=replace(experiment.clients, failing="exclude", quorum=1), adversary=None)
     experiment.check()
+    for rule in rules.values():
+        replace(experiment, aggregation=rule)  # refuses what the clients' rule does not go with
     prepared = with_poisoned(prepare(experiment, progress), attacks.values())
     model = bind(experiment, prepared)
     cells: list[_Cell] = []

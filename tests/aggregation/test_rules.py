@@ -28,7 +28,9 @@ from qfedfm.aggregation.norm_clipping import NormClipping
 from qfedfm.aggregation.qffl import QFedAvg
 from qfedfm.aggregation.server_optimizer import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from qfedfm.aggregation.trimmed_mean import TrimmedMean
+from qfedfm.client_rules import FedDyn, Ifca, Scaffold, Setting
 from qfedfm.errors import ConfigurationError
+from qfedfm.heads import Linear
 from qfedfm.params import Params, ParamSpec, wrap
 from qfedfm.seeds import stream
 
@@ -40,6 +42,10 @@ CIRCLES = (
     ParamSpec("half", (3, 1), "float64", "angular", 2 * TURN, "core"),
 )
 SPECS = LINES + CIRCLES
+
+
+SETTING = Setting(Linear().bind(1, 1), 0, 1000, lambda number: {spec.name: 0.1 for spec in SPECS})
+"""What the server halves of client rules are told: of 1,000 enrolled rows, at a learning rate of .1."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ PROMISES = [
     Promise(FedAdagrad(rule=Median()), attackers=5, equal=False, scale=False, shift=False, turn=False),
     Promise(FedAdam(rule=Median()), attackers=5, equal=False, scale=False, shift=False, turn=False),
     Promise(FedYogi(rule=Median()), attackers=5, equal=False, scale=False, shift=False, turn=False),
+    Promise(Scaffold().around(AngularMean(), SETTING), turn=False),
+    Promise(FedDyn(alpha=0.5).around(AngularMean(), SETTING), equal=False, shift=False, turn=False),
 ]
 
 
@@ -304,6 +312,7 @@ def test_float32_stays_float32_and_agrees_with_float64(promise: Promise) -> None
         (GeometricMedian(), Bucketing(rule=GeometricMedian(), size=1)),
         (AngularMean(), Bucketing(rule=Median(), size=N)),
         (Median(), FedAvgM(rule=Median(), beta1=0.0, lr=1.0)),
+        (AngularMean(), Scaffold().around(AngularMean(), SETTING)),
     ],
     ids=str,
 )
@@ -311,6 +320,25 @@ def test_rules_that_are_special_cases_of_each_other(special: Aggregator, general
     params, updates = honest(12)
     even = replace(updates, rows=(7,) * N, steps=(3,) * N)
     assert_same(aggregate(special, params, even), aggregate(general, params, even), 1e-8)
+
+
+def test_each_cluster_is_aggregated_as_if_it_were_alone() -> None:
+    specs = Linear().bind(2, 2).with_precision("float64").specs
+    rule = Ifca(3).around(Krum(f=1), replace(SETTING, model=Linear().bind(2, 2).with_precision("float64")))
+    params, updates = honest(13, specs=specs)
+    clusters = (0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0)  # nobody chose model 1
+    state = rule.init(specs)
+    new, after, info = rule(state, params, replace(updates, clusters=clusters), specs, Context(1, stream(0)))
+    for j in (0, 2):
+        mine = np.flatnonzero(np.array(clusters) == j)
+        prefix = f"cluster.{j}." if j else ""
+        base, got = (params, new) if j == 0 else (state, after)
+        step = aggregate(Krum(f=1), {s.name: base[prefix + s.name] for s in specs}, updates.only(mine), specs)
+        moved = {s.name: got[prefix + s.name] - base[prefix + s.name] for s in specs}
+        assert_same(moved, step, specs=specs)
+    assert all(torch.equal(after[key], tensor) for key, tensor in state.items() if key.startswith("cluster.1."))
+    assert set(info) == {"clusters", "cluster 0", "cluster 2"}
+    assert set(after) == set(state)
 
 
 # Eleven clients, the last two attackers, and what Flower 1.41.0 makes of them: flwr.server.strategy.aggregate (krum,

@@ -1,16 +1,13 @@
-"""Seeds and scalars: directions against an independent Philox, reconstruction bit for bit, zeroth-order training."""
+"""Seeds and scalars: directions against an independent Philox, and reconstruction."""
 
 import numpy as np
 import philox
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
 
 from qfedfm.codecs.seeds import Seeded, SeedScalar, direction, draw_seeds, reconstruct
-from qfedfm.codecs.zeroth_order import descend
 from qfedfm.errors import ConfigurationError, SealError
-from qfedfm.heads import Linear
-from qfedfm.params import ParamSpec, stack
+from qfedfm.params import ParamSpec
 
 SPECS = (ParamSpec("w", (5, 13)), ParamSpec("angle", (3,), "float64", "angular", period=6.25), ParamSpec("b", ()))
 SIZE = 69
@@ -43,84 +40,6 @@ def test_reconstruction_by_hand():
     tensors = reconstruct(made, SPECS)
     assert [(t.dtype, tuple(t.shape)) for t in tensors.values()] == [(s.torch_dtype, s.shape) for s in SPECS]
     assert torch.cat([tensor.double().reshape(-1) for tensor in tensors.values()]).tolist() == expected
-
-
-def bowl(params):
-    """A quadratic with its minimum at 1, steeper in later tensors."""
-    return sum((k + 1) * float((p - 1).double().square().sum()) for k, p in enumerate(params.values()))
-
-
-def zeros():
-    return {spec.name: torch.zeros(spec.shape, dtype=spec.torch_dtype) for spec in SPECS}
-
-
-def dense_descent(loss, params, specs, seeded, rate, spacing):
-    """The same training with the whole update at hand, in plain loops, directions from the independent Philox."""
-    size = sum(spec.size for spec in specs)
-    moved = [0.0] * size
-    ends = np.cumsum([spec.size for spec in specs])[:-1]
-
-    def tensors(vector):
-        parts = np.split(np.array(vector), ends)
-        return {
-            spec.name: torch.tensor(part.reshape(spec.shape)).to(spec.torch_dtype)
-            for spec, part in zip(specs, parts, strict=True)
-        }
-
-    for seed in seeded.seeds:
-        z = by_hand(int(seed), size)
-        values = []
-        for side in (spacing, -spacing):
-            shift = tensors([m + side * sign for m, sign in zip(moved, z, strict=True)])
-            values.append(loss({name: params[name] + shift[name] for name in shift}))
-        step = -rate * (values[0] - values[1]) / (2 * spacing)
-        moved = [m + step * sign for m, sign in zip(moved, z, strict=True)]
-    return tensors(moved)
-
-
-def test_what_is_decoded_is_the_dense_update_of_the_training_bit_for_bit():
-    seeded = descend(bowl, zeros(), SPECS, steps=40, rate=1e-3, spacing=1e-3, generator=np.random.default_rng(1))
-    codec = SeedScalar(40)
-    data, meta = codec.encode_directions(seeded)
-    assert len(data) == 16 * 40
-    decoded = codec.decode(data, meta, SPECS)
-    dense = dense_descent(bowl, zeros(), SPECS, seeded, 1e-3, 1e-3)
-    assert all(torch.equal(decoded[name], dense[name]) for name in dense)
-    assert bowl({name: zeros()[name] + decoded[name] for name in decoded}) < 0.95 * bowl(zeros())
-
-
-def test_the_scalars_are_directional_derivatives():
-    # central differences are exact on a quadratic: s = -rate z . grad, each at where the steps before it led
-    seeded = descend(bowl, zeros(), SPECS, steps=5, rate=0.01, spacing=0.5, generator=np.random.default_rng(2))
-    weights = np.repeat([1, 2, 3], [65, 3, 1])
-    at = np.zeros(SIZE)
-    for seed, scalar in zip(seeded.seeds, seeded.scalars, strict=True):
-        z = np.array(by_hand(int(seed), SIZE))
-        assert scalar == pytest.approx(-0.01 * z @ (2 * weights * (at - 1)), rel=1e-5)
-        at += scalar * z
-
-
-def test_a_head_is_trained_and_frozen_parameters_stay():
-    rng = np.random.default_rng(3)
-    labels = torch.tensor(np.arange(80) % 2)
-    rows = torch.tensor(rng.normal(size=(80, 4)) + 1.5 * (np.arange(80) % 2)[:, None], dtype=torch.float32)
-    model = Linear().bind(4, 2)
-    params = model.init(0)
-    trained = tuple(spec for spec in model.specs if "weight" in spec.name)
-
-    def loss(some):
-        assert some.keys() == params.keys()
-        return float(cross_entropy(model.apply(stack([some]), rows[None])[0], labels))
-
-    seeded = descend(loss, params, trained, steps=150, rate=0.1, spacing=1e-2, generator=rng)
-    update = reconstruct(seeded, trained)
-    assert update.keys() == {spec.name for spec in trained}
-    assert loss(params | {name: params[name] + move for name, move in update.items()}) < 0.8 * loss(params)
-
-
-def test_a_loss_that_is_not_finite_stops_the_training():
-    with pytest.raises(ConfigurationError, match="step 1: the loss is nan"):
-        descend(lambda _: float("nan"), zeros(), SPECS, steps=3, rate=1, spacing=1, generator=np.random.default_rng(0))
 
 
 def test_a_random_projection_leaves_out_what_the_formula_says():

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from qfedfm.aggregation import Aggregator, AngularMean, Context, Updates
 from qfedfm.aggregation.updates import Info, weighted_sum
-from qfedfm.codecs import Dense
+from qfedfm.client_rules import Setting
+from qfedfm.codecs import Codec, Dense
 from qfedfm.federation import Channel, Cohort, Engine, LocalEngine, Server, Training
 from qfedfm.federation.clients import Intervention, travelling
 from qfedfm.federation.local import Replies
@@ -77,18 +78,30 @@ def federation(
     table: Tensor = TABLE,
     labels: Tensor = LABELS,
     fewest: int | None = None,
+    codec: Codec | None = None,
 ) -> tuple[Server, LocalEngine]:
     """Return a server and all its clients; client i owns the rows after those of client i - 1."""
     ends = np.cumsum(list(sizes.values()))
     rows = {name: np.arange(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
     source = PresharedKeys().connect() if source is None else source
-    specs = travelling(model.specs)
+    specs, rule = travelling(model.specs), training.rule
+    told = rule.told(specs) if rule else ()
 
     def channel() -> Channel:
-        return Channel(run, 1, specs, Dense(), Aead(), source)
+        return Channel(run, 1, specs, codec or Dense(), Aead(), source, told)
 
-    rule = AngularMean() if aggregator is None else aggregator
-    server = Server(channel(), specs, rule, sizes, per_round or len(sizes), seed, model.init(seed), fewest)
+    setting = Setting(model, seed, int(ends[-1]), lambda number: training.rates_in(number, specs))
+    server = Server(
+        channel(),
+        specs,
+        AngularMean() if aggregator is None else aggregator,
+        sizes,
+        per_round or len(sizes),
+        seed,
+        model.init(seed),
+        fewest,
+        around=(lambda inner: rule.around(inner, setting)) if rule else None,
+    )
     cohort = Cohort(model, table, labels, rows, training, channel(), seed, intervene=intervene)
     return server, LocalEngine(cohort)
 
