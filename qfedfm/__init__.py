@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .arms import twins
     from .citations import cite
     from .comparison import Comparison, compare
-    from .data import IID, Dirichlet, Natural, NaturalSplit
+    from .data import IID, Dirichlet, Natural, NaturalSplit, QuantitySkew, Shards
     from .errors import QfedfmError
     from .experiment import Experiment
     from .federation import Clients, Training
@@ -54,7 +54,9 @@ _HOMES = {
     "Natural": "data",
     "NaturalSplit": "data",
     "QfedfmError": "errors",
+    "QuantitySkew": "data",
     "Result": "result",
+    "Shards": "data",
     "Training": "federation",
     "compare": "comparison",
     "run": "runs",
@@ -71,7 +73,9 @@ __all__ = [
     "Natural",
     "NaturalSplit",
     "QfedfmError",
+    "QuantitySkew",
     "Result",
+    "Shards",
     "Training",
     "about",
     "aggregation",

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ClientError, ConfigurationError, QuorumError, RunError
-from .evidence import METRICS
+from .errors import ClientError, ConfigurationError, QuorumError, RunError, nearest
+from .evidence import METRICS, headline
 from .experiment import Experiment, content
 from .federation.local import exchange_together
 from .heads import Kernel, Linear, Parallel, Rbf, Variational, matched_classical
@@ -36,8 +36,16 @@ class Trial:
     failed: str = ""
 
     def score(self, metric: str, part: str) -> float:
-        """Return the last round's metric on the "validation" or "test" rows."""
-        return float(self.rounds[-1][part][metric])
+        """Return the last round's metric on the "validation" or "test" rows; raise `RunError` where it has none."""
+        scores = self.rounds[-1][part]
+        if metric not in scores:
+            raise RunError(f"{metric} is no metric of this task{nearest(metric, scores)}; it has {', '.join(scores)}")
+        if scores[metric] is None:
+            raise RunError(
+                f"{METRICS[metric].label} is not defined on the {part} rows of seed {self.seed}: compare by another "
+                f"metric, or with more {part} rows"
+            )
+        return float(scores[metric])
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def train_arm(
     A federation that fails (a client's values overflow at a high learning rate) is recorded and the others go on.
     Raises `RunError` when none is left for a seed.
     """
-    model = bind(arm, prepared)
+    model, shown = bind(arm, prepared), headline(prepared.dataset.task)
 
     def begin(seed: int, rate: float) -> _Running:
         run_id = f"{arm.identity[:16]}-{secrets.token_hex(8)}"
@@ -145,8 +153,9 @@ def train_arm(
     with Progress(name, arm.rounds, enabled=progress) as bar:
         for number in range(1, arm.rounds + 1):
             _advance([trial for trial in trials if not trial.failed])
-            best = np.mean([_best_accuracy(name, [t for t in trials if t.seed == seed]) for seed in seeds])
-            bar.advance(f"round {number}/{arm.rounds}  validation accuracy {best:.3f}  ({len(trials)} federations)")
+            best = np.mean([_best(name, shown, [t for t in trials if t.seed == seed]) for seed in seeds])
+            text = f"validation {METRICS[shown].label} {best:.3f}"
+            bar.advance(f"round {number}/{arm.rounds}  {text}  ({len(trials)} federations)")
     done = tuple(Trial(t.seed, t.rate, tuple(t.rounds), t.failed) for t in trials)
     return Arm(name, model.count(), prepared.dataset.fingerprint, done)
 
@@ -181,15 +190,15 @@ def _measure(trials: Sequence[_Running], outcomes: Sequence[Line]) -> None:
             trial.failed = f"the global model's loss is not finite after round {outcome['round']}"
 
 
-def _best_accuracy(name: str, of_one_seed: Sequence[_Running]) -> float:
-    alive = [trial.rounds[-1]["validation"]["accuracy"] for trial in of_one_seed if not trial.failed]
+def _best(name: str, metric: str, of_one_seed: Sequence[_Running]) -> float:
+    alive = [trial.rounds[-1]["validation"][metric] for trial in of_one_seed if not trial.failed]
     if not alive:
         first = of_one_seed[0]
         raise RunError(
             f"arm '{name}', seed {first.seed}: no learning rate of {', '.join(f'{t.rate:g}' for t in of_one_seed)} "
             f"trains it ({first.failed}); compare with other rates"
         )
-    return float(max(alive))
+    return float(max(alive) if METRICS[metric].higher_is_better else min(alive))
 
 
 def _at(arm: Experiment, seed: int, rate: float) -> Experiment:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import ConfigurationError, nearest
-from .evidence.statistics import METRICS
+from .evidence import METRICS
 from .experiment import Experiment
 
 Line = dict[str, Any]
@@ -117,9 +117,9 @@ class EarlyStopping:
 
     def round_ended(self, line: Line) -> str | None:
         """Return why the run should stop, if it should."""
-        value = line[self.part][self.metric]
+        value = _score(line, self.part, self.metric)
         better = -value if METRICS[self.metric].higher_is_better else value
-        if better < self._best - self.min_delta:
+        if better < self._best - self.min_delta:  # never where it is not a number
             self._best, self._since = better, 0
         else:
             self._since += 1
@@ -131,12 +131,12 @@ class EarlyStopping:
 class LiveChart:
     """A learning curve that grows in the notebook, one update a round, and stays there as a picture.
 
-    metric: of `evidence.METRICS`, on test and validation rows. every: seconds between two updates at least. Without a
-    notebook it does nothing; `run` adds one by itself in a notebook.
+    metric: of `evidence.METRICS`, on test and validation rows; None for accuracy, or RMSE of numbers. every: seconds
+    between two updates at least. Without a notebook it does nothing; `run` adds one by itself in a notebook.
     """
 
-    def __init__(self, metric: str = "accuracy", every: float = 0.5) -> None:
-        if metric not in METRICS:
+    def __init__(self, metric: str | None = None, every: float = 0.5) -> None:
+        if metric is not None and metric not in METRICS:
             raise ConfigurationError(
                 f"LiveChart: no metric '{metric}'{nearest(metric, METRICS)}; known are {', '.join(METRICS)}"
             )
@@ -180,14 +180,23 @@ class LiveChart:
         self._figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         ax = self._figure.subplots()
         numbers = [line["round"] for line in self._lines]
+        metric = self.metric or ("accuracy" if "accuracy" in self._lines[0]["test"] else "rmse")
         for part, colour, style in (("test", COLOURS[0], "-"), ("validation", COLOURS[5], "--")):
-            values = [line[part][self.metric] for line in self._lines]
+            values = [_score(line, part, metric) for line in self._lines]
             ax.plot(numbers, values, style, color=colour, label=f"{part} {values[-1]:.3f}", marker="o", markersize=3)
         ax.set_xlim(-0.3, self._rounds + 0.3)
         ax.set_xlabel(f"round ({numbers[-1]} of {self._rounds})")
-        ax.set_ylabel(self.metric.replace("_", " "))
+        ax.set_ylabel(METRICS[metric].label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.legend(frameon=False)
+
+
+def _score(line: Line, part: str, metric: str) -> float:
+    """Return a metric of a round, NaN where its rows do not define it; refuse one of another task."""
+    scores = line[part]
+    if metric not in scores:
+        raise ConfigurationError(f"{metric} is no metric of this task; it has {', '.join(scores)}")
+    return math.nan if scores[metric] is None else float(scores[metric])
 
 
 def in_notebook() -> bool:

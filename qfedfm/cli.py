@@ -70,7 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--margin", type=float, default=0.02, help="largest difference that would not matter (default 0.02)"
     )
-    compare.add_argument("--metric", default="accuracy", help="what is compared: accuracy (default) or loss")
+    compare.add_argument(
+        "--metric", default="accuracy", help="what is compared: accuracy (default), loss, f1, auroc, rmse, ..."
+    )
     compare.add_argument(
         "--arm",
         action="append",

@@ -19,8 +19,9 @@ import numpy as np
 from . import key_account, plots
 from .arms import Arm, load_arm, prepared_for, train_arm, twins, unfair
 from .cache import write_atomically
+from .data.dataset import Outlined, Task
 from .environment import environment
-from .errors import ConfigurationError, RunError
+from .errors import ConfigurationError, RunError, nearest
 from .evidence import METRICS, Paired, fairness, mean_interval, paired, verdict
 from .experiment import Experiment
 from .federation import Clients
@@ -106,7 +107,7 @@ class Comparison:
                     "arm": arm.name,
                     "classical parameters": arm.parameters["classical"],
                     "quantum parameters": arm.parameters["quantum"],
-                    f"test {self.metric}": interval.mean,
+                    f"test {METRICS[self.metric].label}": interval.mean,
                     "95 % low": interval.low,
                     "95 % high": interval.high,
                     "learning rates chosen (times)": ", ".join(f"{r:g} ({rates.count(r)})" for r in sorted(set(rates))),
@@ -122,7 +123,9 @@ class Comparison:
         for arm in self.arms:
             for seed, trial in self.chosen[arm.name].items():
                 for line in trial.rounds:
-                    scores = {f"{part}_{name}": line[part][name] for part in ("validation", "test") for name in METRICS}
+                    scores = {
+                        f"{part}_{name}": value for part in ("validation", "test") for name, value in line[part].items()
+                    }
                     rows.append({"arm": arm.name, "seed": seed, "rate": trial.rate, "round": line["round"], **scores})
         return pd.DataFrame(rows)
 
@@ -151,13 +154,17 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def clients(self) -> "pd.DataFrame":
-        """Return the mean test metric of each client's own rows, one column per arm, averaged over seeds."""
+        """Return the mean test metric of each client's own rows, one column per arm, averaged over seeds.
+
+        Seeds on which a client's rows do not define the metric are left out of its mean; NaN where there is no other.
+        """
         import pandas as pd
 
         columns = {}
         for arm in self.arms:
             per_seed = [trial.rounds[-1]["per_client"] for trial in self.chosen[arm.name].values()]
-            columns[arm.name] = pd.DataFrame([{c: v[self.metric] for c, v in one.items()} for one in per_seed]).mean()
+            scores = pd.DataFrame([{c: v[self.metric] for c, v in one.items()} for one in per_seed], dtype=float)
+            columns[arm.name] = scores.mean()
         return pd.DataFrame(columns).rename_axis("client").reset_index().sort_values("client")
 
     def fairness(self) -> "pd.DataFrame":
@@ -178,13 +185,14 @@ class Comparison:
 
     def plot_differences(self, ax: "Axes | None" = None) -> "Axes":
         """Plot each seed's difference, subject minus twin, with mean, interval and margin; return the axes."""
-        scale, unit = (100, "points") if METRICS[self.metric].percent else (1, self.metric)
+        label = METRICS[self.metric].label
+        scale, unit = (100, ", points") if METRICS[self.metric].percent else (1, "")
         subject = self.scores(self.arms[0].name)
         values = {twin: scale * (subject - self.scores(twin)) for twin in self.results}
         results = {
             twin: paired(scale * subject, scale * self.scores(twin), scale * self.margin) for twin in self.results
         }
-        return plots.paired_differences(values, results, scale * self.margin, f"test {self.metric}, {unit}", ax)
+        return plots.paired_differences(values, results, scale * self.margin, f"test {label}{unit}", ax)
 
     def report(self) -> Path:
         """Write report.html into the comparison's directory and return its path."""
@@ -228,9 +236,10 @@ def compare(
     Any experiment may be the path of its TOML file. arms: name to experiment, the subject first; None takes
     `twins(experiment)`. seeds: how many, from the experiment's own on. rates: the learning rates that every arm tries,
     by default the optimiser's own and 0.3 and 3 times it; rates set for single parts move in proportion. margin: the
-    largest difference that would not matter, in units of the metric. resume: keep the arms that a stopped comparison in
-    `directory` had finished. Raises `ConfigurationError` for arms that cannot be compared fairly, `RunError` where no
-    learning rate trains an arm.
+    largest difference that would not matter, in units of the metric. metric: a key of `qfedfm.evidence.METRICS`, such
+    as "accuracy", "auroc" or, for numbers that are predicted, "rmse". resume: keep the arms that a stopped comparison
+    in `directory` had finished. Raises `ConfigurationError` for arms that cannot be compared fairly, `RunError` where
+    no learning rate trains an arm.
     """
     experiment = Experiment.of(experiment)
     own = {name: Experiment.of(arm) for name, arm in (arms or {}).items()}
@@ -254,7 +263,7 @@ def compare(
         record = RunDirectory.create(folder, lambda new: _save(new, experiment, own), facts, environment())
     with record.locked():
         record.event("start")
-        done = _arms(record, chosen, range(experiment.seed, experiment.seed + seeds), grid, progress)
+        done = _arms(record, chosen, range(experiment.seed, experiment.seed + seeds), grid, metric, progress)
         result = Comparison(experiment, done, margin, metric, folder)
         files = [f"arm-{number}.json" for number in range(len(done))]
         summary = {"verdicts": result.verdicts, "margin": margin, "metric": metric, "arms": files}
@@ -264,7 +273,12 @@ def compare(
 
 
 def _arms(
-    record: RunDirectory, chosen: Mapping[str, Experiment], seeds: range, rates: Sequence[float], progress: bool
+    record: RunDirectory,
+    chosen: Mapping[str, Experiment],
+    seeds: range,
+    rates: Sequence[float],
+    metric: str,
+    progress: bool,
 ) -> list[Arm]:
     """Train every arm that has no file yet and return all."""
     known: list[tuple[Experiment, Prepared]] = []
@@ -273,6 +287,8 @@ def _arms(
         file = record.folder / f"arm-{number}.json"
         if not file.exists():
             data = prepared_for(arm, known, progress)
+            if wrong := _no_metric(metric, data.dataset.task):
+                raise ConfigurationError(wrong)
             if done and done[0].fingerprint != data.dataset.fingerprint:
                 raise RunError(f"the data has changed since {record.folder} began: start a new comparison elsewhere")
             outcome = train_arm(name, arm, data, seeds, rates, record.attempts(), progress)
@@ -313,12 +329,25 @@ def _check(
     if not rates or not all(isinstance(rate, int | float) and 0 < rate < inf for rate in rates):
         wrong.append(f"rates: expected one or more positive learning rates; got {list(rates)}")
     if metric not in METRICS:
-        wrong.append(f"metric: expected one of {', '.join(METRICS)}; got '{metric}'")
+        wrong.append(f"metric: expected one of {', '.join(METRICS)}; got '{metric}'{nearest(metric, METRICS)}")
+    elif isinstance(experiment.data, Outlined) and (known := experiment.data.outline()) and known.classes is not None:
+        wrong += _no_metric(metric, "classes" if known.classes else "numbers")
     if not isinstance(margin, int | float) or not 0 < margin < inf:
         wrong.append(f"margin: expected a positive difference that would not matter; got {margin}")
     wrong += unfair(experiment, arms)
     if wrong:
         raise ConfigurationError(wrong)
+
+
+def _no_metric(metric: str, task: Task) -> list[str]:
+    """Return why a metric cannot judge a task, if it cannot."""
+    fitting = [name for name, kind in METRICS.items() if task in kind.tasks]
+    if metric in fitting:
+        return []
+    learnt = "told apart" if task == "classes" else "predicted"
+    return [
+        f"metric: the data are {task} to be {learnt}, and '{metric}' does not judge those; use {', '.join(fitting)}"
+    ]
 
 
 def _sentence(text: str) -> str:
@@ -330,12 +359,12 @@ def _report(comparison: Comparison) -> Report:
     record = RunDirectory(comparison.directory)
     facts = record.facts()
     failed = [(arm.name, t) for arm in comparison.arms for t in arm.trials if t.failed]
-    keys = experiment.seal.keys.source
+    keys, label = experiment.seal.keys.source, METRICS[comparison.metric].label
     sheet = canvas(plots.rows_size(len(comparison.results)))
     sections = [
         Section(
             f"{_sentence(comparison.arms[0].name)} against its twins",
-            f"Last round's {comparison.metric} on held-out test rows, mean over {len(comparison.seeds)} seeds with "
+            f"Last round's {label} on held-out test rows, mean over {len(comparison.seeds)} seeds with "
             "95 % t intervals. "
             f"Every arm tried the learning rates {', '.join(f'{r:g}' for r in facts['rates'])}; "
             "each seed's was chosen on its own validation rows.",
@@ -351,7 +380,7 @@ def _report(comparison: Comparison) -> Report:
         ),
         Section(
             "Each client",
-            f"Mean {comparison.metric} over seeds on each client's own test rows.",
+            f"Mean {label} over seeds on each client's own test rows, where they define it.",
             table=comparison.clients(),
         ),
         Section(

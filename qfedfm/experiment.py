@@ -18,11 +18,12 @@ import torch
 from pydantic import Field
 
 from .aggregation import Aggregator, AngularMean
-from .attacks import Adversary
-from .backbones import Backbone, HuggingFace, Identity, MiniLM
+from .attacks import Adversary, DataAttack
+from .backbones import Backbone, EfficientNetLite0, HuggingFace, Identity, KnowsWidth, MiniLM
 from .backends import Backend, Exact
 from .codecs import Codec, Dense, SeedScalar
-from .data import ArrayFile, Arrays, Csv, Sentiment, Source
+from .data import ArrayFile, Arrays, Dirichlet, Sentiment, Source
+from .data.dataset import Outline, Outlined
 from .declaration import Checkable, declared
 from .errors import ConfigurationError
 from .federation import Clients, Training
@@ -169,12 +170,16 @@ class Experiment:
         for piece in pieces(self):
             if isinstance(piece, Checkable):
                 piece.check()
-        texts = _gives_texts(self.data)
-        if texts and isinstance(self.backbone, Identity):
+        outline = _outline(self.data)
+        if outline and outline.texts and isinstance(self.backbone, Identity):
             raise ConfigurationError(f"{self.backbone} passes numbers on and the data are texts: use MiniLM(), say")
-        if texts is False and isinstance(self.backbone, MiniLM | HuggingFace):
+        if outline and outline.texts and isinstance(self.backbone, EfficientNetLite0):
+            raise ConfigurationError(f"{self.backbone} reads images and the data are texts: use MiniLM(), say")
+        if outline and not outline.texts and isinstance(self.backbone, MiniLM | HuggingFace):
             raise ConfigurationError(f"{self.backbone} reads texts and the data are numbers: use Identity() for those")
-        n_features, n_classes = _sizes(self.data)
+        if outline and outline.classes == 0:
+            self._check_numbers()
+        n_features, n_classes = _sizes(self.data, self.backbone)
         model = self.head.bind(n_features, n_classes)
         if not isinstance(self.backend, Exact) or self.training.gradient is not None:
             model.on(simulate)  # refused where the circuit runs nowhere but on the simulator
@@ -182,9 +187,21 @@ class Experiment:
         if outputs.shape != (1, 1, n_classes):
             raise ConfigurationError(
                 f"{self.head!r:.100} should map (clients, rows, features) to (clients, rows, classes); its model maps "
-                f"{(1, 1, n_features)} to {tuple(outputs.shape)} for {n_classes} classes"
+                f"{(1, 1, n_features)} to {tuple(outputs.shape)} for {n_classes} outputs"
             )
         _ = self.identity
+
+    def _check_numbers(self) -> None:
+        """Refuse what needs classes where the labels are numbers to be predicted."""
+        wrong = []
+        if isinstance(self.clients.partition, Dirichlet):
+            wrong.append(f"clients: {self.clients.partition} needs classes: use IID, QuantitySkew, Shards or Natural")
+        if self.training.class_weights != "none":
+            wrong.append('training: class_weights need classes: leave them at "none"')
+        if self.adversary and isinstance(self.adversary.attack, DataAttack):
+            wrong.append(f"adversary: {self.adversary.attack} changes labels, and needs classes")
+        if wrong:
+            raise ConfigurationError([f"the labels of the data are numbers to be predicted; {line}" for line in wrong])
 
     def payload_bytes(self) -> dict[str, int]:
         """Return the length of a message's payload before it is sealed, by its kind: "model" down, "update" up.
@@ -193,7 +210,7 @@ class Experiment:
         within some bytes, for numbers in a report have as many digits as they need, and more for a codec whose length
         depends on the update.
         """
-        model = self.head.bind(*_sizes(self.data)).with_precision(self.precision)
+        model = self.head.bind(*_sizes(self.data, self.backbone)).with_precision(self.precision)
         specs = travelling(model.specs)
         generator = stream(self.seed, "payload")
         update = {spec.name: torch.from_numpy(generator.normal(size=spec.shape)).to(spec.torch_dtype) for spec in specs}
@@ -218,21 +235,17 @@ def pieces(piece: Any) -> Iterator[Any]:
                 yield from pieces(inner)
 
 
-def _gives_texts(data: Source) -> bool | None:
-    """Whether a source gives texts or numbers, where it is of a kind that says so beforehand."""
-    if isinstance(data, Csv):
-        return isinstance(data.text, str)
-    if isinstance(data, Arrays | ArrayFile):
-        return isinstance(data.load().items, tuple)
-    return True if isinstance(data, Sentiment) else None
+def _outline(data: Source) -> Outline | None:
+    """Return what a source says of its data before they are loaded, if it says anything."""
+    return data.outline() if isinstance(data, Outlined) else None
 
 
-def _sizes(data: Source) -> tuple[int, int]:
-    """Return the numbers of features and classes; where they are not known beforehand, MiniLM's 384, and 2."""
-    if isinstance(data, Arrays | ArrayFile):
-        dataset = data.load()
-        return (384 if isinstance(dataset.items, tuple) else dataset.items.shape[1]), len(dataset.classes)
-    return (len(data.text) if isinstance(data, Csv) and isinstance(data.text, tuple) else 384), 2
+def _sizes(data: Source, backbone: Backbone) -> tuple[int, int]:
+    """Return the numbers of features and outputs; where they are not known beforehand, MiniLM's 384, and 2."""
+    outline = _outline(data)
+    width = backbone.width if isinstance(backbone, KnowsWidth) else outline.features if outline else None
+    classes = outline.classes if outline else None
+    return width or 384, 2 if classes is None else classes or 1
 
 
 def _portable(piece: Any, folder: Path, name: str = "circuit") -> Any:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COLOURS = ("#6d4bd8", "#d9822b", "#3a8f5d", "#c2435b", "#2f7fb8", "#7a7a7a")
 """One colour per arm, in order: told apart in print and by colour-blind readers together with `MARKERS`."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
+MOST_WRITTEN = 20  # classes up to which a table of confusion shows its counts
 
 
 def new_axes(ax: "Axes | None", size: tuple[float, float] = (6.4, 3.6)) -> "Axes":
@@ -139,6 +140,52 @@ def client_spread(frame: "pd.DataFrame", metric: str, ax: "Axes | None" = None) 
     ax.set_ylabel(metric)
     ax.set_title(f"mean of {seeds} seeds, client by rank" if seeds > 1 else "one seed", fontsize=9)
     ax.legend(frameon=False)
+    return ax
+
+
+def confusion(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
+    """Draw counts of true classes (rows) and predicted classes (columns), shaded by the share of the true class.
+
+    frame: as from `Result.confusion`. A class without rows is left white.
+    """
+    counts = frame.to_numpy()
+    classes = len(counts)
+    ax = new_axes(ax, (max(3.8, 1.8 + 0.5 * classes), max(2.6, 1.2 + 0.45 * classes)))
+    with np.errstate(invalid="ignore"):
+        shares = counts / counts.sum(axis=1, keepdims=True)
+    ax.imshow(np.nan_to_num(shares), cmap="Purples", vmin=0, vmax=1)
+    if classes <= MOST_WRITTEN:
+        for (i, j), count in np.ndenumerate(counts):
+            ax.text(j, i, str(count), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "#222222")
+    names = [_literal(str(name)) for name in frame.index]
+    long = sum(map(len, names)) > 24
+    ax.set_xticks(range(classes), names, rotation=45 if long else 0, ha="right" if long else "center")
+    ax.set_yticks(range(classes), names)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    ax.set_title(f"{counts.sum()} rows, shaded by share of the true class", fontsize=9)
+    return ax
+
+
+def reliability(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
+    """Draw how often rows are right at each confidence, against the diagonal of perfect calibration.
+
+    frame: as from `Result.reliability`. A point's area grows with its share of the rows; bins without rows have none.
+    The title states the expected calibration error.
+    """
+    ax = new_axes(ax, (4.2, 4.0))
+    some = frame[frame["rows"] > 0]
+    share = some["rows"] / some["rows"].sum()
+    error = float((share * (some["accuracy"] - some["confidence"]).abs()).sum())
+    ax.plot([0, 1], [0, 1], color="#8a8a8a", linewidth=0.8)
+    ax.vlines(some["confidence"], some["confidence"], some["accuracy"], color=COLOURS[0], linewidth=1)
+    ax.scatter(some["confidence"], some["accuracy"], s=12 + 240 * share, color=COLOURS[0], alpha=0.8, linewidth=0)
+    ax.set_xlim(0, 1.02)
+    ax.set_ylim(-0.02, 1.02)
+    ax.set_xlabel("confidence")
+    ax.set_ylabel("accuracy")
+    rows = int(some["rows"].sum())
+    ax.set_title(f"{rows} rows, expected calibration error {100 * error:.1f} %", fontsize=9)
     return ax
 
 

@@ -17,7 +17,9 @@ from .backbones import Backbone
 from .backends import Exact
 from .client_rules import Chooses
 from .data import as_items
+from .data.dataset import Task
 from .errors import ConfigurationError, RunError, nearest
+from .evidence import METRICS, headline, probabilities
 from .experiment import Experiment
 from .federation.clients import travelling
 from .federation.evaluation import apply_in_pieces
@@ -32,12 +34,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-METRICS = ("test_accuracy", "test_loss", "validation_accuracy", "validation_loss", "train_loss")
-
 
 @dataclass(frozen=True)
 class FittedModel:
-    """Backbone and trained head: from raw items to classes. n_features: what the head reads of each row."""
+    """Backbone and trained head: from raw items to classes, or to numbers where there are no classes.
+
+    n_features: what the head reads of each row.
+    """
 
     backbone: Backbone
     model: Model
@@ -49,10 +52,17 @@ class FittedModel:
         """Return each class's probability, (rows, classes) float64.
 
         items: texts, or numbers (rows, features), as arrays, lists or columns of a pandas table. Raises `DataError` for
-        anything else and `ConfigurationError` for rows that are not as wide as those trained on.
+        anything else and `ConfigurationError` for rows that are not as wide as those trained on, or a model that
+        predicts numbers.
         """
+        if not self.classes:
+            raise ConfigurationError("this model predicts numbers, which have no probabilities: use predict")
+        return probabilities(self.outputs(items))
+
+    def outputs(self, items: ArrayLike | Sequence[str]) -> np.ndarray:
+        """Return what the head puts out, (rows, classes) logits or (rows, 1) numbers, float64; raises likewise."""
         if isinstance(items, Sized) and len(items) == 0:
-            return np.zeros((0, len(self.classes)))
+            return np.zeros((0, len(self.classes) or 1))
         embedded = self.backbone.embed(as_items(items), progress=False)
         if embedded.shape[1] != self.n_features:
             raise ConfigurationError(
@@ -61,11 +71,14 @@ class FittedModel:
         table = torch.as_tensor(embedded, dtype=self.model.dtype)
         every = torch.arange(len(table)).unsqueeze(0)
         outputs = apply_in_pieces(self.model, {name: p.unsqueeze(0) for name, p in self.params.items()}, table, every)
-        return np.asarray(torch.softmax(outputs[0].double(), dim=-1).numpy())
+        return np.asarray(outputs[0].double().numpy())
 
-    def predict(self, items: ArrayLike | Sequence[str]) -> list[str]:
-        """Return the most probable class of each item."""
-        return [self.classes[i] for i in self.predict_proba(items).argmax(axis=1)]
+    def predict(self, items: ArrayLike | Sequence[str]) -> list[str] | list[float]:
+        """Return the most probable class of each item, or the number predicted for it."""
+        outputs = self.outputs(items)
+        if not self.classes:
+            return [float(number) for number in outputs[:, 0]]
+        return [self.classes[i] for i in outputs.argmax(axis=1)]
 
 
 class Result:
@@ -110,7 +123,9 @@ class Result:
         """The trained global model with its backbone; of a clustered federation every model, in order."""
         facts = self._record.facts()
         classes = tuple(facts["classes"])
-        model = self.experiment.head.bind(facts["features"], len(classes)).with_precision(self.experiment.precision)
+        model = self.experiment.head.bind(facts["features"], len(classes) or 1).with_precision(
+            self.experiment.precision
+        )
         whole, rule = {spec.name: self.params[spec.name] for spec in model.specs}, self.experiment.training.rule
         several = [whole]
         if isinstance(rule, Chooses):
@@ -130,7 +145,11 @@ class Result:
         return self.models[0]
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return one row per round, round 0 being the untrained model; columns as in `METRICS` and clients, bytes."""
+        """Return one row per round, round 0 being the untrained model.
+
+        Columns: train_loss; validation_ and test_ with each metric of the task (`qfedfm.evidence.METRICS`), NaN where
+        it is not defined; clients, bytes.
+        """
         import pandas as pd
 
         rows = []
@@ -141,7 +160,10 @@ class Result:
                     "round": line["round"],
                     "train_loss": line.get("train_loss", float("nan")),
                     **{
-                        f"{part}_{name}": value for part in ("validation", "test") for name, value in line[part].items()
+                        f"{part}_{name}": float("nan") if line[part][name] is None else line[part][name]
+                        for part in ("validation", "test")
+                        for name in METRICS
+                        if name in line[part]
                     },
                     "clients": len(line.get("clients", ())),
                     "bytes": sum(entry["bytes_down"] + entry["bytes_up"] for entry in entries),
@@ -150,10 +172,59 @@ class Result:
         return pd.DataFrame(rows)
 
     def per_client(self) -> "pd.DataFrame":
-        """Return test rows, loss and accuracy of the final global model on each client's own test rows."""
+        """Return test rows and every metric of the final global model on each client's own test rows.
+
+        NaN stands where a client's rows do not define a metric, such as the AUROC of rows of one class.
+        """
         import pandas as pd
 
-        return pd.DataFrame.from_dict(self.rounds[-1]["per_client"], orient="index").rename_axis("client").reset_index()
+        frame = pd.DataFrame.from_dict(self.rounds[-1]["per_client"], orient="index", dtype=float)
+        columns = ["rows", *(name for name in METRICS if name in frame)]
+        return frame[columns].astype({"rows": int}).rename_axis("client").reset_index()
+
+    @property
+    def task(self) -> Task:
+        """What was learnt: to tell "classes" apart, or to predict "numbers"."""
+        return "classes" if self._record.facts()["classes"] else "numbers"
+
+    def confusion(self, round: int = -1) -> "pd.DataFrame":
+        """Return how many test rows of each true class (index) got each class (columns), after a round, the last by
+        default. Raises ConfigurationError for a task without classes.
+        """
+        import pandas as pd
+
+        classes = self._record.facts()["classes"]
+        counts = self._table("confusion", round)
+        return pd.DataFrame(counts, index=pd.Index(classes, name="true"), columns=pd.Index(classes, name="predicted"))
+
+    def reliability(self, round: int = -1) -> "pd.DataFrame":
+        """Return one row per bin of confidence: low, high, test rows, their mean confidence and accuracy (NaN of none).
+
+        Bins as in the expected calibration error, see `qfedfm.evidence.metrics`. Raises as `confusion` does.
+        """
+        import pandas as pd
+
+        bins = pd.DataFrame(self._table("reliability", round))
+        edges = np.arange(len(bins) + 1) / len(bins)
+        means = {"confidence": bins["confidence"] / bins["rows"], "accuracy": bins["right"] / bins["rows"]}
+        return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": bins["rows"], **means})
+
+    def _table(self, name: str, round: int) -> Any:
+        if self.task == "numbers":
+            raise ConfigurationError(f"{name} is of classes, and this run predicts numbers")
+        if not -len(self.rounds) <= round < len(self.rounds):
+            raise ConfigurationError(f"{name}: rounds are 0 to {len(self.rounds) - 1}, or -1 for the last; got {round}")
+        if name not in self.rounds[round]:
+            raise RunError(f"{self.directory} was recorded by a version that kept no {name}: run it again")
+        return self.rounds[round][name]
+
+    def plot_confusion(self, round: int = -1, ax: "Axes | None" = None) -> "Axes":
+        """Draw the confusion of the test rows after a round; return the axes."""
+        return plots.confusion(self.confusion(round), ax=ax)
+
+    def plot_reliability(self, round: int = -1, ax: "Axes | None" = None) -> "Axes":
+        """Draw how often the model is right at each confidence, on the test rows after a round; return the axes."""
+        return plots.reliability(self.reliability(round), ax=ax)
 
     @cached_property
     def privacy(self) -> dict[str, float]:
@@ -175,26 +246,30 @@ class Result:
         """Plot the key left on each link after each round; return the axes."""
         return key_account.plot_balances(self.key_balances(), ax)
 
-    def plot(self, metric: str = "test_accuracy", ax: "Axes | None" = None) -> "Axes":
-        """Plot a metric of `METRICS` ("accuracy", "loss": on the test rows) against rounds; return the axes."""
-        name = {"accuracy": "test_accuracy", "loss": "test_loss"}.get(metric, metric)
-        if name not in METRICS:
-            known = ("accuracy", "loss", *METRICS)
+    def plot(self, metric: str | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Plot a column of `to_frame` ("accuracy", "rmse": on the test rows) against rounds; return the axes."""
+        metric, frame = metric or headline(self.task), self.to_frame()
+        known = [column for column in frame.columns.astype(str) if column not in ("round", "clients", "bytes")]
+        name = f"test_{metric}" if f"test_{metric}" in known else metric
+        if name not in known:
+            known = [*(column.removeprefix("test_") for column in known if column.startswith("test_")), *known]
             raise ConfigurationError(f"no metric '{metric}'{nearest(metric, known)}; known are {', '.join(known)}")
-        frame = self.to_frame().assign(arm=self.experiment.name, seed=self.experiment.seed)
+        frame = frame.assign(arm=self.experiment.name, seed=self.experiment.seed)
         return plots.learning_curves(frame, name, ax=ax)
 
     def summary(self) -> dict[str, str]:
         """Return what a reader wants to know first, as label and text."""
         last, totals = self.rounds[-1], self.ledger.totals()
-        worst = self.per_client().nsmallest(1, "accuracy").iloc[0]
+        shown = headline(self.task)
+        label, clients = METRICS[shown].label, self.per_client().sort_values(shown)
+        worst = clients.iloc[0 if METRICS[shown].higher_is_better else -1]
         keys = self.experiment.seal.keys.source
         model = self.models[0].model
         count = model.count()
         return {
             "rounds": f"{last['round']} of {self.experiment.rounds}",
-            "test accuracy": f"{last['test']['accuracy']:.3f} (one seed; no interval)",
-            "worst client": f"{worst['accuracy']:.3f} ({worst['client']}, {worst['rows']} test rows)",
+            f"test {label}": f"{last['test'][shown]:.3f} (one seed; no interval)",
+            "worst client": f"{worst[shown]:.3f} ({worst['client']}, {worst['rows']} test rows)",
             "parameters": f"{count['classical']} classical, {count['quantum']} quantum"
             + (f" in each of {len(self.models)} models" if len(self.models) > 1 else ""),
             "sent": f"{totals['bytes_down'] / 1e6:.2f} MB down, {totals['bytes_up'] / 1e6:.2f} MB up, all sealed",
@@ -257,17 +332,24 @@ def _report(result: Result, record: RunDirectory) -> Report:
     events = pd.DataFrame(
         [{"quantity": name.replace("_", " "), "total": value} for name, value in result.ledger.totals().items()]
     )
-    accuracy = result.rounds[-1]["test"]["accuracy"]
+    shown, after = headline(result.task), f"After {result.rounds[-1]['round']} rounds the global model"
+    score, label = result.rounds[-1]["test"][shown], METRICS[shown].label
+    did = (
+        f"classifies {100 * score:.1f} % of the test rows rightly"
+        if result.task == "classes"
+        else f"predicts the test rows with a root mean squared error of {score:.4g}"
+    )
     return Report(
         f"{result.experiment.name}, seed {result.experiment.seed}",
         (
-            f"After {result.rounds[-1]['round']} rounds the global model classifies {100 * accuracy:.1f} % of the test "
-            "rows rightly. One seed has no interval and no twin stands beside it: use qfedfm compare before "
-            "claiming anything.",
+            f"{after} {did}. One seed has no interval and no twin stands beside it: use qfedfm compare before claiming "
+            "anything.",
         ),
         (
             Section("Summary", table=summary),
-            Section("Accuracy", figure=svg(result.plot("accuracy", canvas()), "test accuracy against rounds")),
+            Section(
+                label[0].upper() + label[1:], figure=svg(result.plot(None, canvas()), f"test {label} against rounds")
+            ),
             Section("Loss", figure=svg(result.plot("loss", canvas()), "test loss against rounds")),
             Section("Each client", "The final global model on each client's own test rows.", table=result.per_client()),
             Section(

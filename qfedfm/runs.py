@@ -25,6 +25,7 @@ from .client_rules import Chooses, Setting
 from .data import Assignment, Dataset, Split, assign, split
 from .environment import environment
 from .errors import ConfigurationError, RunError, nearest
+from .evidence import METRICS, by_client, by_model, headline, tables
 from .experiment import Experiment
 from .federation import Channel, Cohort, Evaluation, LocalEngine, Round, Server, evaluate, run_round
 from .federation.clients import Intervention, travelling
@@ -112,7 +113,8 @@ def prepare(experiment: Experiment, progress: bool = True) -> Prepared:
     dataset = experiment.data.load()
     table = features(experiment.backbone, dataset, progress=progress)
     dtype = torch.float64 if experiment.precision == "float64" else torch.float32
-    labels = torch.as_tensor(dataset.labels, device=experiment.device)
+    numbers = dtype if dataset.task == "numbers" else torch.int64
+    labels = torch.as_tensor(dataset.labels, dtype=numbers, device=experiment.device)
     prepared = Prepared(dataset, torch.as_tensor(table, dtype=dtype, device=experiment.device), labels)
     return with_poisoned(prepared, [experiment.adversary.attack] if experiment.adversary else [])
 
@@ -123,6 +125,7 @@ def with_poisoned(prepared: Prepared, attacks: Iterable[Attack]) -> Prepared:
     rows, classes = len(prepared.dataset), len(prepared.dataset.classes)
     for attack in attacks:
         if isinstance(attack, DataAttack) and attack not in begins:
+            prepared.dataset.class_labels(f"{attack}, which changes labels,")
             begins[attack] = sum(map(len, tables))
             table, label = attack.poison(prepared.table[:rows], prepared.labels[:rows], classes)
             tables.append(table)
@@ -132,7 +135,7 @@ def with_poisoned(prepared: Prepared, attacks: Iterable[Attack]) -> Prepared:
 
 def bind(experiment: Experiment, prepared: Prepared) -> Model:
     """Return the experiment's head, bound to the data's sizes."""
-    model = experiment.head.bind(prepared.table.shape[1], len(prepared.dataset.classes))
+    model = experiment.head.bind(prepared.table.shape[1], prepared.dataset.n_outputs)
     return model.with_precision(experiment.precision)
 
 
@@ -152,6 +155,7 @@ def federate(
     journal, max_qpu_seconds: see `backends.Session`.
     """
     seed, clients = experiment.seed, experiment.clients
+    experiment.training.weights(prepared.labels, len(prepared.dataset.classes))  # raises what would fail every client
     parts = split(prepared.dataset, seed, experiment.validation, experiment.test)
     assignment = assign(clients.partition, prepared.dataset, parts, clients.count, seed, clients.min_rows)
     rows = {name: parts.train[assignment.owner[parts.train] == i] for i, name in enumerate(assignment.names)}
@@ -198,6 +202,7 @@ def federate(
         channel(),
         seed,
         home=home,
+        classes=len(prepared.dataset.classes),
         adversary=experiment.adversary,
         attackers=attackers,
         intervene=intervene,
@@ -248,6 +253,7 @@ def _root(
         training, whole = experiment.training, home | params
         order, noise = (stream(experiment.seed, "root", purpose) for purpose in ("order", "directions"))
         mine = Lane(lane, order, training.optimizer_in(round), noise)
+        weights = training.weights(prepared.labels[lane], len(prepared.dataset.classes))
         trained = train_cohort(
             model,
             stack([{spec.name: whole[spec.name] for spec in model.specs}]),
@@ -261,6 +267,7 @@ def _root(
             max_grad_norm=training.max_grad_norm,
             adjust=training.rule.adjust if training.rule and not isinstance(training.rule, Chooses) else None,
             known=stack([training.rule.init(specs)]) if training.rule else None,
+            class_weights=None if weights is None else weights.unsqueeze(0),
         )
         return difference({name: tensor[0] for name, tensor in trained.params.items()}, params, specs)
 
@@ -279,10 +286,11 @@ def _poisoned(rows: np.ndarray, experiment: Experiment, prepared: Prepared, clie
 def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
     """Evaluate the global models of federations that share model and data, all at once.
 
-    Each gets loss and accuracy on its validation and test rows, and on every client's own test rows; one with a
-    backdoor also the share of test rows of other classes that the trigger sends to the target. Where there are several
-    models, each row is seen by the one that fits its client's training rows best, and "clusters" says which that is. On
-    a machine all are evaluated there (`Experiment.evaluation`), and "evaluation" holds what that took.
+    Each gets every metric of its task on its validation and test rows and on every client's own test rows, and the
+    tables of confusion and reliability on the test rows; one with a backdoor also the share of test rows of other
+    classes that the trigger sends to the target. Where there are several models, each row is seen by the one that fits
+    its client's training rows best, and "clusters" says which that is. On a machine all are evaluated there
+    (`Experiment.evaluation`), and "evaluation" holds what that took.
     """
     executor = federations[0].executor
     with executor.task(f"round-{federations[0].server.round}/evaluation") if executor else nullcontext():
@@ -316,18 +324,21 @@ def _measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
     everyone = range(len(federations))
     for part in ("validation", "test"):
         rows = [getattr(federation.split, part) for federation in federations]
-        for federation, result, score, some in zip(federations, results, scored(everyone, rows), rows, strict=True):
-            result[part] = {"loss": score.loss, "accuracy": score.accuracy}
-            if part == "test":
-                result["per_client"] = score.by_client(_owner(federation, some), federation.assignment.names)
+        evaluated = scored(everyone, rows)
+        for result, score in zip(results, by_model(evaluated), strict=True):
+            result[part] = score
+    owners = [_owner(federation, some) for federation, some in zip(federations, rows, strict=True)]
+    clients = by_client(evaluated, owners, [federation.assignment.names for federation in federations])
+    for result, scores, drawn in zip(results, clients, tables(evaluated), strict=True):
+        result |= {"per_client": scores} | drawn
     attacked: dict[int, np.ndarray] = {}
     for i, f in enumerate(federations):
         if f.experiment.adversary and isinstance(attack := f.experiment.adversary.attack, Backdoor):
             others = f.split.test[f.prepared.dataset.labels[f.split.test] != attack.target]
             attacked[i] = others + f.prepared.poisoned[attack]
     if attacked:
-        for i, score in zip(attacked, scored([*attacked], [*attacked.values()]), strict=True):
-            results[i]["backdoor"] = {"success": score.accuracy}
+        for i, one in zip(attacked, scored([*attacked], [*attacked.values()]), strict=True):
+            results[i]["backdoor"] = {"success": one.accuracy}
     return results
 
 
@@ -355,7 +366,8 @@ def _best(federation: Federation, rows: np.ndarray, models: Sequence[Evaluation]
 def _own(models: Sequence[Evaluation], choice: np.ndarray) -> Evaluation:
     """Return each row as its client's model has it; choice: (n,)."""
     at = choice, np.arange(len(choice))
-    return Evaluation(np.stack([m.losses for m in models])[at], np.stack([m.right for m in models])[at])
+    outputs, losses = (np.stack([getattr(model, name) for model in models])[at] for name in ("outputs", "losses"))
+    return Evaluation(outputs, models[0].labels, losses)
 
 
 def run(
@@ -471,6 +483,7 @@ def _finished(folder: Path) -> Result:
 def _rounds(federation: Federation, record: RunDirectory, progress: bool) -> None:
     """Run the rounds that are left, each appended, synced and checkpointed before the next begins."""
     experiment, server = federation.experiment, federation.server
+    shown = headline(federation.prepared.dataset.task)
     with Progress("federating", experiment.rounds, server.round, enabled=progress) as bar:
         while server.round < experiment.rounds:
             wall, cpu = perf_counter(), process_time()
@@ -485,7 +498,7 @@ def _rounds(federation: Federation, record: RunDirectory, progress: bool) -> Non
             record.event("round", round=outcome.number, wall_s=perf_counter() - wall, cpu_s=process_time() - cpu)
             bar.advance(
                 f"round {outcome.number}/{experiment.rounds}  train loss {outcome.train_loss:.3f}  "
-                f"test accuracy {result['test']['accuracy']:.3f}"
+                f"test {METRICS[shown].label} {result['test'][shown]:.3f}"
             )
 
 
@@ -537,5 +550,5 @@ def _facts(experiment: Experiment, prepared: Prepared) -> dict[str, Any]:
         "features": int(prepared.table.shape[1]),
         "classes": list(prepared.dataset.classes),
         "rows": len(prepared.dataset),
-        "labels": np.bincount(prepared.dataset.labels).tolist(),
+        "labels": np.bincount(prepared.dataset.labels).tolist() if prepared.dataset.classes else None,
     }

@@ -156,7 +156,7 @@ def test_a_wrong_command_line_is_status_two(arguments, capsys):
         (["report", "none"], "none is not a run directory"),
         (["run", "experiment.toml", "--set", "rounds"], "--set 'rounds': expected section.key=value"),
         (["compare", "experiment.toml", "--seeds", "0"], "seeds: expected a whole number of at least 1"),
-        (["compare", "experiment.toml", "--metric", "f1"], "metric: expected one of accuracy, loss"),
+        (["compare", "experiment.toml", "--metric", "f2"], "metric: expected one of accuracy, loss"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(file, arguments, expected, capsys):

@@ -1,4 +1,4 @@
-"""The documents' Python runs: docs/extending.md whole, the README and the package's docstring up to the long runs."""
+"""The documents' Python runs: extending and data whole, the README and the package's docstring up to the long runs."""
 
 import re
 import sys
@@ -48,6 +48,15 @@ def test_every_example_of_extending_runs_learns_and_can_be_opened_again(workplac
         assert Experiment.load(result.directory / "experiment.toml").identity == result.experiment.identity
         losses = result.to_frame()["validation_loss"]
         assert losses.iloc[-1] < losses.iloc[0]
+
+
+def test_every_example_of_the_page_on_data_runs(workplace):
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "data.md"):
+        exec(block, namespace)
+    namespace["clothes"].check()
+    assert namespace["result"].finished
+    assert len(namespace["result"].confusion()) == 10
 
 
 def test_the_codec_of_extending_refuses_what_it_did_not_write(workplace):

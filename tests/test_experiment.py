@@ -65,11 +65,27 @@ from qfedfm.attacks import (
     Scaling,
     SignFlip,
 )
-from qfedfm.backbones import HuggingFace, Identity, MiniLM
+from qfedfm.backbones import EfficientNetLite0, HuggingFace, Identity, MiniLM
 from qfedfm.backends import Exact, ParameterShift, Shots, Spsa
 from qfedfm.client_rules import FedDyn, FedProx, Ifca, Scaffold
 from qfedfm.codecs import Dense, Quantized, RandomSparsification, SeedScalar, Sign, TensorTrain, TopK
-from qfedfm.data import IID, ArrayFile, Csv, Dirichlet, Natural, NaturalSplit, Sentiment
+from qfedfm.data import (
+    IID,
+    ArrayFile,
+    BreastCancer,
+    Csv,
+    Diabetes,
+    Digits,
+    Dirichlet,
+    FashionMnist,
+    Hub,
+    Natural,
+    NaturalSplit,
+    QuantitySkew,
+    Sentiment,
+    Shards,
+    SpamAssassin,
+)
 from qfedfm.data.sentiment import Domain
 from qfedfm.declaration import declared
 from qfedfm.demo import experiment as demonstration
@@ -230,12 +246,27 @@ PIECES = {
             client=st.none() | names,
             group=st.none() | names,
             separator=st.sampled_from(",;\t|"),
+            task=st.sampled_from(["classes", "numbers"]),
         ),
+        st.builds(
+            Hub,
+            name=names,
+            text=names | st.lists(names, min_size=1).map(tuple),
+            label=names,
+            config=st.none() | names,
+            rows=st.none() | st.integers(2, 100),
+            task=st.sampled_from(["classes", "numbers"]),
+        ),
+        st.builds(SpamAssassin, rows=st.none() | st.integers(2, 100), path=st.none() | st.just(Path("mails.tgz"))),
+        st.builds(FashionMnist, per_class=st.none() | whole, path=st.none() | st.just(Path("folder"))),
+        st.builds(BreastCancer, standardise=st.booleans()),
+        st.builds(Digits) | st.builds(Diabetes),
         st.builds(ArrayFile, path=st.just(Path("arrays.safetensors"))),
     ),
     "backbone": st.one_of(
         st.builds(MiniLM),
         st.builds(Identity),
+        st.builds(EfficientNetLite0, size=st.integers(32, 99), shape=st.none() | st.just((28, 20, 3))),
         st.builds(HuggingFace, name=names, pooling=st.sampled_from(["mean", "cls"]), revision=st.none() | names),
     ),
     "head": st.one_of(
@@ -252,7 +283,13 @@ PIECES = {
         st.builds(
             Clients,
             count=whole,
-            partition=st.builds(NaturalSplit) | st.builds(IID) | st.builds(Dirichlet, alpha=rates),
+            partition=st.one_of(
+                st.builds(NaturalSplit),
+                st.builds(IID),
+                st.builds(Dirichlet, alpha=rates),
+                st.builds(QuantitySkew, alpha=rates),
+                st.builds(Shards, per_client=whole),
+            ),
             **shared,
         ),
     ),
@@ -260,6 +297,7 @@ PIECES = {
         Training,
         optimizer=st.builds(Adam, lr=rates, rates=parts) | st.builds(Sgd, momentum=st.floats(0, 0.99), rates=parts),
         privacy=st.none() | st.builds(DpSgd) | st.builds(LocalDp),
+        class_weights=st.just("none") | st.lists(rates, min_size=2).map(tuple),
         gradient=st.none() | GRADIENTS,
         rule=st.none() | CLIENT_RULES,
         max_grad_norm=st.none() | rates,
@@ -640,7 +678,7 @@ class WrongShape:
 CHECKED = [
     ({"head": Variational("no_such_circuit")}, CircuitError, "'no_such_circuit' is not in the library"),
     ({"head": Variational("angle_ring", {"n": 25})}, CircuitError, "at most 20 qubits; this circuit has 25"),
-    ({"head": WrongShape()}, ConfigurationError, r"its model maps \(1, 1, 384\) to \(1, 1, 3\) for 2 classes"),
+    ({"head": WrongShape()}, ConfigurationError, r"its model maps \(1, 1, 384\) to \(1, 1, 3\) for 2 outputs"),
     ({"data": Csv(Path("no/such.csv"), "t", "l")}, DataError, r"no/such.csv cannot be read"),
     ({"data": ArrayFile(Path("no/such"))}, DataError, r"no/such cannot be read"),
     ({"data": Csv(EXAMPLES / "clinics.csv", "puls", "outcome")}, ConfigurationError, "has no column 'puls'"),

@@ -90,3 +90,33 @@ def test_without_axes_a_new_figure_is_made():
     ax = plots.learning_curves(frame(["a"], 1), "test_accuracy")
     assert plt.get_fignums()
     plt.close(ax.figure)
+
+
+def test_confusion_shows_every_count_shaded_by_its_class():
+    counts = pd.DataFrame([[8, 2, 0], [1, 3, 0], [0, 0, 0]], index=["a$b", "b", "c"], columns=["a$b", "b", "c"])
+    ax = plots.confusion(counts, ax=axes())
+    assert [text.get_text() for text in ax.texts] == ["8", "2", "0", "1", "3", "0", "0", "0", "0"]
+    shares = ax.get_images()[0].get_array()
+    assert np.allclose(shares, [[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
+    assert ax.get_title() == "14 rows, shaded by share of the true class"
+    assert [label.get_text() for label in ax.get_yticklabels()] == [r"a\$b", "b", "c"]
+
+
+def test_many_classes_are_shaded_only():
+    ax = plots.confusion(pd.DataFrame(np.eye(30, dtype=int)), ax=axes())
+    assert not ax.texts
+
+
+def test_reliability_shows_bins_with_rows_and_the_calibration_error():
+    bins = pd.DataFrame(
+        {
+            "low": [0, 0.5],
+            "high": [0.5, 1],
+            "rows": [0, 4],
+            "confidence": [np.nan, 0.9],
+            "accuracy": [np.nan, 0.75],
+        }
+    )
+    ax = plots.reliability(bins, ax=axes())
+    assert ax.collections[-1].get_offsets().data.tolist() == [[0.9, 0.75]]
+    assert ax.get_title() == "4 rows, expected calibration error 15.0 %"

@@ -1,6 +1,6 @@
 """What a backbone is: a foundation model that turns items (texts, or rows of numbers) into features."""
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,13 @@ from ..data.dataset import Items
 
 if TYPE_CHECKING:
     from ..params import Specs
+
+
+@runtime_checkable
+class KnowsWidth(Protocol):
+    """A backbone whose number of features is known without loading it."""
+
+    width: ClassVar[int]
 
 
 @runtime_checkable

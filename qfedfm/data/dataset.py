@@ -1,4 +1,6 @@
-"""A data set in memory, and its split into training, validation and test rows.
+"""A data set in memory, its task, and its split into training, validation and test rows.
+
+The task follows from the labels: classes are told apart, numbers are predicted (regression).
 
 Rows of one group (the sentences of one review) resemble one another, so a split never parts them: otherwise the test
 data would leak into training. A split keeps each domain's proportions, because the domains are the natural clients.
@@ -8,7 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,22 +23,24 @@ RESERVED = "server"
 
 Items = tuple[str, ...] | NDArray[np.float32]
 Rows = NDArray[np.int64]
+Task = Literal["classes", "numbers"]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled rows, each with a group and a domain. Two data sets are equal when their fingerprints are.
 
-    items: (rows,) texts, or (rows, features) float32. labels: (rows,) int64, indices into `classes`. groups: (rows,)
-    int64; rows of one group are never parted by a split. domains: (rows,) strings, the natural client of each row.
+    items: (rows,) texts, or (rows, features) float32. labels: (rows,) int64, indices into `classes`; or, where
+    `classes` is empty, the numbers to be predicted, float64. groups: (rows,) int64; rows of one group are never parted
+    by a split. domains: (rows,) strings, the natural client of each row.
 
-    Raises DataError for lengths that differ, NaN or infinite features, labels outside the classes, a class named twice
-    or a single class, and a domain that cannot be a client's name.
+    Raises DataError for lengths that differ, NaN or infinite features or labels, labels outside the classes, a class
+    named twice, a single class or number, and a domain that cannot be a client's name.
     """
 
     name: str
     items: Items
-    labels: Rows
+    labels: NDArray[Any]
     classes: tuple[str, ...]
     groups: Rows
     domains: NDArray[np.str_]
@@ -53,17 +57,10 @@ class Dataset:
         for domain in np.unique(self.domains).tolist():
             if reason := unfit_name(domain):
                 raise DataError(f"{self.name}, row {np.flatnonzero(self.domains == domain)[0]}: {reason}")
-        if twice := [name for number, name in enumerate(self.classes) if name in self.classes[:number]]:
-            raise DataError(f"{self.name}: each class needs a name of its own; '{twice[0]}' is named twice")
-        if len(present := np.unique(self.labels)) < 2:
-            raise DataError(
-                f"{self.name}: a task needs rows of at least two classes; got {len(present)} in {len(self)} rows"
-            )
-        if present[0] < 0 or present[-1] >= len(self.classes):
-            raise DataError(
-                f"{self.name}: labels must be 0 to {len(self.classes) - 1} for {len(self.classes)} classes; "
-                f"got {present[0]} to {present[-1]}"
-            )
+        if self.classes:
+            _check_classes(self.name, self.labels, self.classes)
+        else:
+            _check_numbers(self.name, self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,11 +71,31 @@ class Dataset:
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
+    @property
+    def task(self) -> Task:
+        """What a model learns: to tell "classes" apart, or to predict "numbers"."""
+        return "classes" if self.classes else "numbers"
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of outputs that a head needs: one for each class, or one."""
+        return len(self.classes) or 1
+
+    def class_labels(self, purpose: str) -> Rows:
+        """Return the labels as classes, (rows,) int64; raise ConfigurationError, naming `purpose`, for numbers."""
+        if not self.classes:
+            raise ConfigurationError(
+                f"{purpose} needs classes, and the labels of '{self.name}' are numbers to be predicted"
+            )
+        return self.labels
+
     @cached_property
     def fingerprint(self) -> str:
         """Return the sha256 of all content but the name, in hex: equal on every machine."""
         digest = hashlib.sha256(json.dumps([self.classes, self.domains.tolist()]).encode())
-        digest.update(self.labels.astype("<i8").tobytes() + self.groups.astype("<i8").tobytes())
+        digest.update(
+            self.labels.astype("<i8" if self.classes else "<f8").tobytes() + self.groups.astype("<i8").tobytes()
+        )
         if isinstance(self.items, np.ndarray):
             digest.update(json.dumps(self.items.shape).encode() + self.items.astype("<f4").tobytes())
         else:
@@ -92,6 +109,25 @@ class Source(Protocol):
 
     def load(self) -> Dataset:
         """Return the data set; the same one every time."""
+        ...
+
+
+class Outline(NamedTuple):
+    """What is known of a data set before it is loaded. features: None for texts. classes: None if not known, 0 for
+    numbers to be predicted.
+    """
+
+    texts: bool
+    features: int | None
+    classes: int | None
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """A source that can say what its data will look like, so that `Experiment.check` finds what does not fit."""
+
+    def outline(self) -> Outline | None:
+        """Return the outline, without loading anything large; None if nothing is known."""
         ...
 
 
@@ -146,6 +182,29 @@ def unfit_name(client: str) -> str:
     better = " ".join("".join(c if c.isprintable() else " " for c in client).split())
     instead = f"write {better!r}" if better else "give it a name"
     return f"a client's name must be printable text without line breaks or special spaces; got {client!r}: {instead}"
+
+
+def _check_classes(name: str, labels: NDArray[Any], classes: tuple[str, ...]) -> None:
+    if twice := [one for number, one in enumerate(classes) if one in classes[:number]]:
+        raise DataError(f"{name}: each class needs a name of its own; '{twice[0]}' is named twice")
+    if labels.dtype != np.int64:
+        raise DataError(f"{name}: labels of classes must be int64, indices into them; got {labels.dtype}")
+    if len(present := np.unique(labels)) < 2:
+        raise DataError(f"{name}: a task needs rows of at least two classes; got {len(present)} in {len(labels)} rows")
+    if present[0] < 0 or present[-1] >= len(classes):
+        raise DataError(
+            f"{name}: labels must be 0 to {len(classes) - 1} for {len(classes)} classes; "
+            f"got {present[0]} to {present[-1]}"
+        )
+
+
+def _check_numbers(name: str, labels: NDArray[Any]) -> None:
+    if labels.dtype != np.float64:
+        raise DataError(f"{name}: without classes, labels are numbers, float64; got {labels.dtype}")
+    if len(bad := np.flatnonzero(~np.isfinite(labels))):
+        raise DataError(f"{name}: labels must be finite; row {bad[0]} has {labels[bad[0]]} ({len(bad)} such rows)")
+    if len(labels) == 0 or np.ptp(labels) == 0:
+        raise DataError(f"{name}: numbers to be predicted must differ; got {len(labels)} rows of one value")
 
 
 def _check_features(name: str, items: NDArray[np.float32]) -> None:

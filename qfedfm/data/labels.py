@@ -17,7 +17,8 @@ def distinct(labels: NDArray[Any]) -> tuple[tuple[str, ...], Rows]:
     if len(names) > 10 and (2 * len(names) > len(labels) or _are_fractions(names)):
         raise DataError(
             f"{len(names)} different labels in {len(labels)} rows, such as {', '.join(names[:3])}: they look like "
-            "measurements or free text; make classes of them first, as in pandas.cut(values, 2, labels=['low', 'high'])"
+            "measurements or free text; predict them with task='numbers', or "
+            "make classes of them first, as in pandas.cut(values, 2, labels=['low', 'high'])"
         )
     return names, numbers.astype(np.int64)
 

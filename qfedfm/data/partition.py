@@ -2,9 +2,9 @@
 
 Every partition is the same thing: it divides the rows into strata and gives each stratum one share per client.
 `Natural` gives every domain to a client of its own, `NaturalSplit` divides a domain among several, `IID` gives one
-stratum out in equal shares, `Dirichlet` draws the shares of every class at random (Yurochkin et al. 2019,
-arXiv:1905.12022). `assign` deals training, validation and test rows by the same shares, so a client is tested on the
-mixture it trains on.
+stratum out in equal shares, `QuantitySkew` in random ones, `Dirichlet` draws the shares of every class at random
+(Yurochkin et al. 2019, arXiv:1905.12022), `Shards` gives each client a few slices of the rows sorted by label. `assign`
+deals training, validation and test rows by the same shares, so a client is tested on the mixture it trains on.
 """
 
 from collections.abc import Sequence
@@ -124,9 +124,59 @@ class Dirichlet:
 
     def plan(self, dataset: Dataset, count: int | None, generator: np.random.Generator) -> Plan:
         """Return the classes as strata, with random shares."""
-        names = _client_names(f"Dirichlet(alpha={self.alpha})", count)
+        names = _client_names(str(self), count)
+        labels = dataset.class_labels(str(self))
         shares = generator.dirichlet(np.full(len(names), self.alpha), size=len(dataset.classes))
-        return Plan(names, dataset.labels, shares)
+        return Plan(names, labels, shares)
+
+
+@declared
+class QuantitySkew:
+    """One client has many rows and another few, all of the same mixture: sizes from a symmetric Dirichlet distribution.
+
+    Drawn until every client has `min_rows` training rows (NIID-Bench, Li et al. 2022, arXiv:2102.02079): small alpha,
+    unlike sizes.
+    """
+
+    alpha: Annotated[float, Field(gt=0)]
+    draws: ClassVar[int] = 10_000
+    counted: ClassVar[bool] = True
+
+    def plan(self, dataset: Dataset, count: int | None, generator: np.random.Generator) -> Plan:
+        """Return one stratum in random shares."""
+        names = _client_names(str(self), count)
+        shares = generator.dirichlet(np.full(len(names), self.alpha), size=1)
+        return Plan(names, np.zeros(len(dataset), dtype=np.int64), shares)
+
+
+@declared
+class Shards:
+    """Rows sorted by label and cut into equal shards, of which every client gets `per_client` at random.
+
+    With two shards most clients see two classes (McMahan et al. 2017, arXiv:1602.05629, section 3). Numbers to be
+    predicted are sorted likewise. Shards are cut from all rows, before they are split, so that a client is tested on
+    its own labels; a shard's share of the training rows is therefore equal only up to chance.
+    """
+
+    per_client: Annotated[int, Field(ge=1)] = 2
+    draws: ClassVar[int] = 1
+    counted: ClassVar[bool] = True
+
+    def plan(self, dataset: Dataset, count: int | None, generator: np.random.Generator) -> Plan:
+        """Return the shards as strata, each wholly one client's."""
+        names = _client_names(str(self), count)
+        shards = len(names) * self.per_client
+        if shards > len(dataset):
+            raise ConfigurationError(
+                f"{self} for {len(names)} clients cuts {shards} shards, and '{dataset.name}' has {len(dataset)} rows: "
+                "use fewer clients or shards"
+            )
+        shuffled = generator.permutation(len(dataset))  # so that rows of one label lie in no order of the data set's
+        by_label = shuffled[np.argsort(dataset.labels[shuffled], kind="stable")]
+        stratum = np.empty(len(dataset), dtype=np.int64)
+        stratum[by_label] = np.arange(len(dataset)) * shards // len(dataset)
+        owner = generator.permutation(shards) // self.per_client
+        return Plan(names, stratum, np.eye(len(names))[owner])
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,14 +187,17 @@ class Assignment:
     owner: Rows
 
     def table(self, dataset: Dataset, split: Split) -> "pd.DataFrame":
-        """Return the row counts: one line per client, columns (part, class)."""
+        """Return the row counts: one line per client, columns (part, class); for numbers (part, "rows")."""
         import pandas as pd
 
         counts = {}
+        classes, labels = dataset.classes, dataset.labels
+        if dataset.task == "numbers":
+            classes, labels = ("rows",), np.zeros(len(dataset), dtype=np.int64)
         for part in ("train", "validation", "test"):
             rows = getattr(split, part)
-            for number, label in enumerate(dataset.classes):
-                owners = self.owner[rows[dataset.labels[rows] == number]]
+            for number, label in enumerate(classes):
+                owners = self.owner[rows[labels[rows] == number]]
                 counts[part, label] = np.bincount(owners, minlength=len(self.names))
         return pd.DataFrame(counts, index=pd.Index(self.names, name="client"))
 
@@ -205,7 +258,7 @@ def _client_names(partition: str, count: int | None) -> tuple[str, ...]:
 def _too_small(names: Sequence[str], rows: Rows, min_rows: int, partition: Partition, total: int) -> str:
     worst = int(rows.argmin())
     drawn = f" after {partition.draws} draws" if partition.draws > 1 else ""
-    larger = ", a larger alpha" if isinstance(partition, Dirichlet) else ""
+    larger = ", a larger alpha" if isinstance(partition, Dirichlet | QuantitySkew) else ""
     return (
         f"client '{names[worst]}' has {rows[worst]} training rows and needs min_rows={min_rows} ({partition}, "
         f"{len(names)} clients, {total} training rows{drawn}): use fewer clients{larger}, a smaller min_rows "

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ..declaration import declared
 from ..errors import ConfigurationError
-from .dataset import Dataset
+from .dataset import Dataset, Outline
 from .vader import Sentence, sentences, source_distribution
 
 Domain = Literal["tweets", "movies", "products", "editorials"]
@@ -35,6 +35,10 @@ class Sentiment:
     def __post_init__(self) -> None:
         if not self.domains or len(set(self.domains)) < len(self.domains):
             raise ConfigurationError(f"domains must name at least one domain, each once; got {self.domains}")
+
+    def outline(self) -> Outline:
+        """Return texts of two classes."""
+        return Outline(texts=True, features=None, classes=2)
 
     def load(self, progress: bool = True) -> Dataset:
         """Return the data set, fetching it the first time (see `vader.source_distribution` for what can go wrong)."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ..declaration import declared
 from ..errors import ConfigurationError, DataError, nearest
-from .dataset import Dataset, Items, unfit_name
+from .dataset import Dataset, Items, Outline, Task, unfit_name
 from .labels import distinct, numbered
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -23,7 +24,8 @@ MISSING = ("nan", "#n/a", "<na>")  # what other programs write for a missing val
 class Csv:
     """A CSV file in UTF-8 whose first line names the columns.
 
-    text: the column of texts, or several columns of numbers, the features. label: the column of classes. client: the
+    text: the column of texts, or several columns of numbers, the features. label: the column of classes, or, with
+    task = "numbers", of the numbers to be predicted. client: the
     column that says whose row it is; without it all rows are of one domain, "all". group: the column of what must not
     be parted by a split (a document, a patient); without it rows with equal text or features form a group. separator:
     of the cells, one character.
@@ -35,11 +37,17 @@ class Csv:
     client: str | None = None
     group: str | None = None
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    task: Task = "classes"
 
     def check(self) -> None:
         """Read the file's first line: is it there, and does it name the columns?"""
         with self._rows():
             pass
+
+    def outline(self) -> Outline:
+        """Return texts or numbers, how many features, and 0 classes for numbers to be predicted."""
+        texts = isinstance(self.text, str)
+        return Outline(texts, None if texts else len(self.text), 0 if self.task == "numbers" else None)
 
     def load(self) -> Dataset:
         """Read the file.
@@ -54,7 +62,8 @@ class Csv:
         else:
             items = np.array([table[column] for column in self.text], dtype=np.float32).T.copy()
             content = [row.tobytes() for row in items]
-        classes, labels = distinct(np.array(table[self.label]))
+        values: NDArray[Any] = np.array(table[self.label])
+        classes, labels = ((), values) if self.task == "numbers" else distinct(values)
         return Dataset(
             name=self.path.stem,
             items=items,
@@ -96,7 +105,7 @@ class Csv:
 
     def _read(self) -> dict[str, list[Any]]:
         """Return the needed columns: numbers for features, texts for the rest."""
-        features = () if isinstance(self.text, str) else self.text
+        numbers = {*(() if isinstance(self.text, str) else self.text), *((self.label,) * (self.task == "numbers"))}
         table: dict[str, list[Any]] = {column: [] for column in self._columns}
         with self._rows() as reader:
             for row in reader:
@@ -104,7 +113,7 @@ class Csv:
                 if None in row:
                     raise DataError(f"{where}: more cells than columns; quote texts that hold {self.separator!r}")
                 for column, cells in table.items():
-                    cells.append(_cell(where, column, row[column], number=column in features))
+                    cells.append(_cell(where, column, row[column], number=column in numbers))
                 if self.client and (reason := unfit_name(table[self.client][-1])):
                     raise DataError(f"{where}: {reason}")
         return table
@@ -117,9 +126,10 @@ def from_csv(
     client: str | None = None,
     group: str | None = None,
     separator: str = ",",
+    task: Task = "classes",
 ) -> Csv:
     """Return the declaration of a CSV file; see `Csv` for the columns."""
-    return Csv(Path(path), text if isinstance(text, str) else tuple(text), label, client, group, separator)
+    return Csv(Path(path), text if isinstance(text, str) else tuple(text), label, client, group, separator, task)
 
 
 def _cell(where: str, column: str, value: str | None, number: bool) -> str | float:
@@ -131,7 +141,7 @@ def _cell(where: str, column: str, value: str | None, number: bool) -> str | flo
     try:
         found = float(text)
     except ValueError:
-        raise DataError(f"{where}: column '{column}' holds features and must be a number; got '{text}'") from None
+        raise DataError(f"{where}: column '{column}' must hold numbers; got '{text}'") from None
     if abs(found) > LARGEST:
-        raise DataError(f"{where}: column '{column}' holds {text}; a feature must lie within +-{LARGEST:.1e}")
+        raise DataError(f"{where}: column '{column}' holds {text}; a number must lie within +-{LARGEST:.1e}")
     return found

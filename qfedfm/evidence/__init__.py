@@ -5,8 +5,10 @@ from .capacity import EffectiveDimension, effective_dimension
 from .ensemble import Expressibility, entangling_capability, expressibility
 from .fairness import Fairness, fairness
 from .fourier import Spectrum, fourier_coefficients, spectrum
+from .metrics import METRICS, Metric, Reliability, confusion, headline, probabilities, reliability, score
 from .plateau import GradientScaling, GradientVariance, gradient_scaling, gradient_variance, plateau_warning
-from .statistics import METRICS, Interval, Metric, Paired, mean_interval, paired, verdict
+from .scores import Score, by_client, by_model, tables
+from .statistics import Interval, Paired, mean_interval, paired, verdict
 from .surrogate import Surrogate, fourier_surrogate
 
 __all__ = [
@@ -20,9 +22,14 @@ __all__ = [
     "LightCone",
     "Metric",
     "Paired",
+    "Reliability",
+    "Score",
     "Spectrum",
     "Surrogate",
     "Trainability",
+    "by_client",
+    "by_model",
+    "confusion",
     "effective_dimension",
     "entangling_capability",
     "expressibility",
@@ -31,11 +38,16 @@ __all__ = [
     "fourier_surrogate",
     "gradient_scaling",
     "gradient_variance",
+    "headline",
     "light_cones",
     "mean_interval",
     "paired",
     "plateau_warning",
+    "probabilities",
+    "reliability",
+    "score",
     "spectrum",
+    "tables",
     "trainability",
     "verdict",
 ]

@@ -20,23 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
 from ..errors import ConfigurationError, nearest
+from .metrics import METRICS, Metric
 
 FEW_SEEDS = 6  # below it no two-sided Wilcoxon p can reach .05: the smallest is 2 / 2**n
 DIGITS = 12  # differences that agree to so many digits of the largest value are ties, apart by rounding only
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is read: a fraction shown in points (hundredths) or a plain number, and which way is better."""
-
-    percent: bool
-    higher_is_better: bool
-
-
-METRICS = {
-    "accuracy": Metric(percent=True, higher_is_better=True),
-    "loss": Metric(percent=False, higher_is_better=False),
-}
 
 
 @dataclass(frozen=True)
@@ -139,13 +126,14 @@ def verdict(subject: str, twin: str, metric: str, result: Paired) -> str:
             "qfedfm.evidence.METRICS, which says what better means"
         )
     kind = METRICS[metric]
+    name = kind.label
     scale, unit = (100, " points") if kind.percent else (1, "")
     difference, low, high = (_signed(scale * value, kind) for value in (result.difference, result.low, result.high))
     if result.n < 2:
-        return f"Nothing can be concluded on {subject} against {twin} in {metric} from one seed ({difference}{unit})."
+        return f"Nothing can be concluded on {subject} against {twin} in {name} from one seed ({difference}{unit})."
     if result.p_difference is None or result.p_equivalence is None:
         return (
-            f"{subject} against {twin} in {metric} shows the same difference, {difference}{unit}, on each of "
+            f"{subject} against {twin} in {name} shows the same difference, {difference}{unit}, on each of "
             f"{result.n} seeds, so that the spread between seeds is unknown and nothing can be concluded beyond them."
         )
     interval = f"{difference}{unit} ({100 * result.confidence:g} % interval {low} to {high}, {result.n} seeds)"
@@ -155,11 +143,11 @@ def verdict(subject: str, twin: str, metric: str, result: Paired) -> str:
     if result.differs:
         better = (result.difference > 0) == kind.higher_is_better
         small = f", a difference smaller than {margin} ({tost})" if result.equivalent else ""
-        return f"{subject} is {'better' if better else 'worse'} than {twin} in {metric}: {interval}{small}{hint}."
+        return f"{subject} is {'better' if better else 'worse'} than {twin} in {name}: {interval}{small}{hint}."
     if result.equivalent:
-        return f"{subject} and {twin} are equivalent in {metric} within {margin} ({tost}): {interval}{hint}."
+        return f"{subject} and {twin} are equivalent in {name} within {margin} ({tost}): {interval}{hint}."
     return (
-        f"Undecided between {subject} and {twin} in {metric}: {interval}, neither a difference nor equivalence within "
+        f"Undecided between {subject} and {twin} in {name}: {interval}, neither a difference nor equivalence within "
         f"{margin} is shown{hint}."
     )
 

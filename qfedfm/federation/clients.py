@@ -20,6 +20,7 @@ from ..client_rules import Chooses, ClientRule
 from ..codecs.seeds import Seeded, reconstruct
 from ..declaration import declared
 from ..errors import BackendError, ConfigurationError, PrivacyExhausted
+from ..heads.losses import balanced_weights
 from ..heads.model import Model
 from ..params import Params, Specs, difference, stack, unstack
 from ..privacy import WITHHELD_LOSS, DpSgd, LocalDp, check_budget
@@ -45,6 +46,10 @@ class Training:
     rates change from round to round (None: they stay). report_loss: "training", the mean over the last epoch while it
     went on; or "before", that of the received model on all of the client's rows, one more pass over them, as `QFedAvg`
     is meant to be told.
+
+    class_weights: of the rows' losses by their class. "none" weights all rows alike; "balanced" has each client weight
+    its own rows by n / (k n_c), of which nobody hears (counts of all clients together would have to be shared, so there
+    are none); a list gives one weight for each class, for everybody.
     """
 
     optimizer: Optimizer = Adam()
@@ -58,8 +63,18 @@ class Training:
     max_grad_norm: Annotated[float, Field(gt=0)] | None = None
     schedule: Schedule | None = None
     report_loss: Literal["training", "before"] = "training"
+    class_weights: Literal["none", "balanced"] | tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = "none"
 
     def __post_init__(self) -> None:
+        if isinstance(self.class_weights, tuple) and not any(self.class_weights):
+            raise ConfigurationError(
+                f"Training.class_weights: expected one weight for each class, not all zero; got {self.class_weights}"
+            )
+        if self.class_weights == "balanced" and self.privacy is not None:
+            raise ConfigurationError(
+                "Training.class_weights: a client's counts of its classes are private, and no privacy accounting here "
+                "covers them: with privacy, give the weights as a list"
+            )
         for name in ("batch_size", "epochs", "steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -95,15 +110,37 @@ class Training:
         optimizer = self.optimizer_in(round)
         return {spec.name: optimizer.rates.get(spec.part, optimizer.lr) for spec in specs}
 
+    def weights(self, labels: Tensor, classes: int) -> Tensor | None:
+        """Return the weight of each class (classes,) for a client with these labels (rows,), None for no weighting.
+
+        Raises ConfigurationError for labels that are numbers, or weights that are not one for each class.
+        """
+        if self.class_weights == "none":
+            return None
+        if labels.is_floating_point():
+            raise ConfigurationError(
+                f"Training.class_weights={self.class_weights!r} needs classes, and the labels of this data set are "
+                'numbers: leave class_weights at "none"'
+            )
+        if isinstance(self.class_weights, str):
+            return balanced_weights(labels, classes)
+        if len(self.class_weights) != classes:
+            raise ConfigurationError(
+                f"Training.class_weights: expected one weight for each of the {classes} classes; got "
+                f"{len(self.class_weights)}"
+            )
+        return torch.tensor(self.class_weights, dtype=torch.float64)
+
 
 @dataclass
 class Cohort:
     """The clients of one federation in this process.
 
-    rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,). home: initial values of the
-    parameters that do not travel: frozen ones, which stay so, and those that each client keeps for itself. memory: what
-    each client remembers between rounds, as tensors named "optimizer:...", "codec:...", "own:...", "privacy:..." and
-    "rule:...". executor: the machine that runs circuits in training; None simulates them exactly.
+    rows: each client's training rows in `table` (rows, n_features) and `labels` (rows,), classes or numbers. home:
+    initial values of the parameters that do not travel: frozen ones, which stay so, and those that each client keeps
+    for itself. classes: how many, 0 where labels are numbers. memory: what each client remembers between rounds, as
+    tensors named "optimizer:...", "codec:...", "own:...", "privacy:..." and "rule:...". executor: the machine that runs
+    circuits in training; None simulates them exactly.
     adversary, attackers: how some clients attack, and which. intervene: for experiments on failures, maps (client,
     round, delta) to the delta that is sent; what it raises is that client's failure. began: for each client the last
     round it began and its memory then, so that a round that failed can be repeated.
@@ -117,6 +154,7 @@ class Cohort:
     channel: Channel
     seed: int
     home: Params = field(default_factory=dict)
+    classes: int = 0
     memory: dict[str, Params] = field(default_factory=dict)
     adversary: Adversary | None = None
     attackers: frozenset[str] = frozenset()
@@ -197,7 +235,7 @@ def train_together(
     """
     if len({_common(cohort) for cohort in cohorts}) > 1:
         raise ConfigurationError(
-            "cohorts answered together must share model, data, batch size, and epochs or steps, and privacy"
+            "cohorts answered together must share model, data, batch size, and epochs or steps, privacy, class weights"
         )
     refused = {i: error for i, one in enumerate(opened) if (error := _exhausted(cohorts[one.federation], one))}
     done = iter(_train(cohorts, [one for i, one in enumerate(opened) if i not in refused]))
@@ -214,7 +252,7 @@ def _common(cohort: Cohort) -> tuple[Any, ...]:
     """Return what cohorts that are answered together have in common."""
     training = cohort.training
     objects = id(cohort.model), id(cohort.table), id(cohort.labels)
-    plan = training.batch_size, training.epochs, training.steps, training.max_grad_norm
+    plan = training.batch_size, training.epochs, training.steps, training.max_grad_norm, training.class_weights
     return *objects, *plan, training.privacy, training.rule, training.report_loss
 
 
@@ -251,7 +289,7 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
     first = cohorts[0]
     privacy = first.training.privacy if isinstance(first.training.privacy, DpSgd) else None
     rule, seeded = first.training.rule, isinstance(first.training.optimizer, SeededDescent)
-    lanes, states = [], []
+    lanes, states, weights = [], [], []
     looks = _looks(cohorts, opened)
     starts = looks.starts
     params = stack([_whole(cohorts[one.federation], one, start) for one, start in zip(opened, starts, strict=True)])
@@ -262,6 +300,7 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
         purpose = "noise" if privacy else "directions"
         noise = stream(cohort.seed, purpose, one.client, one.round) if privacy or seeded else None
         lanes.append(Lane(cohort.rows[one.client], generator, cohort.training.optimizer_in(one.round), noise))
+        weights.append(cohort.training.weights(cohort.labels[cohort.rows[one.client]], cohort.classes))
         kept = cohort.recall(one.client, one.round, "optimizer")
         states.append(kept or {name: tensor[0] for name, tensor in fresh.items()})
     with first.executor.task(f"round-{opened[0].round}/train") if first.executor else nullcontext():
@@ -281,6 +320,7 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
             max_grad_norm=first.training.max_grad_norm,
             adjust=rule.adjust if rule and not seeded else None,
             known=stack([_known(cohorts[one.federation], one, rule) for one in opened]) if rule else None,
+            class_weights=None if weights[0] is None else torch.stack([w for w in weights if w is not None]),
         )
     after = unstack(trained.state) if fresh else [{}] * len(opened)
     examples = trained.examples

@@ -1,4 +1,4 @@
-"""Evaluation of global models: loss and accuracy over all rows and for each client."""
+"""Evaluation of global models: what they put out for each row, and the loss of each row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ..aggregation.updates import Metric, Utility
+from ..errors import ConfigurationError
+from ..heads.losses import row_losses
 from ..heads.model import Model
 from ..params import Params
 
@@ -17,30 +18,29 @@ MEMORY_BUDGET = 256 * 2**20
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one set of rows: per row its cross-entropy (n,) float64 and whether it was right (n,) bool."""
+    """One model on one set of n rows.
 
+    outputs: (n, K) float64. labels: (n,) int64 classes or float64 numbers. losses: (n,) float64, see `row_losses`.
+    """
+
+    outputs: np.ndarray
+    labels: np.ndarray
     losses: np.ndarray
-    right: np.ndarray
 
     @property
     def loss(self) -> float:
-        """The mean cross-entropy, natural logarithm."""
+        """The mean cross-entropy, natural logarithm, or the mean squared error."""
         return float(self.losses.mean())
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether the largest output is the row's class, (n,) bool."""
+        return np.asarray(self.outputs.argmax(1) == self.labels)
 
     @property
     def accuracy(self) -> float:
         """The share of rows classified rightly."""
         return float(self.right.mean())
-
-    def by_client(self, owner: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, float | int]]:
-        """Return rows, loss and accuracy of each client that owns any; owner: (n,) positions in `names`."""
-        table: dict[str, dict[str, float | int]] = {}
-        for i, name in enumerate(names):
-            mine = owner == i
-            if mine.any():
-                losses, right = self.losses[mine], self.right[mine]
-                table[name] = {"rows": int(mine.sum()), "loss": float(losses.mean()), "accuracy": float(right.mean())}
-        return table
 
 
 def evaluate(
@@ -56,9 +56,11 @@ def evaluate(
     for g, some in enumerate(rows):
         index[g, : len(some)] = torch.from_numpy(some)
     outputs, wanted = apply_in_pieces(model, params, table, index).cpu(), labels.cpu()[index]
-    losses = cross_entropy(outputs.flatten(0, 1), wanted.flatten(), reduction="none").view(index.shape).double()
-    right = outputs.argmax(-1) == wanted
-    return [Evaluation(losses[g, : len(some)].numpy(), right[g, : len(some)].numpy()) for g, some in enumerate(rows)]
+    losses = row_losses(outputs, wanted)
+    if wanted.is_floating_point():
+        wanted = wanted.double()
+    parts = [tensor.numpy() for tensor in (outputs.double(), wanted, losses.double())]
+    return [Evaluation(*(part[g, : len(some)] for part in parts)) for g, some in enumerate(rows)]
 
 
 def utility_on(model: Model, fixed: Params, table: Tensor, labels: Tensor, rows: np.ndarray) -> Utility:
@@ -68,6 +70,8 @@ def utility_on(model: Model, fixed: Params, table: Tensor, labels: Tensor, rows:
     """
 
     def utility(params: Params, metric: Metric) -> np.ndarray:
+        if metric == "accuracy" and labels.is_floating_point():
+            raise ConfigurationError('numbers that are predicted have no accuracy: use metric="loss"')
         models = len(next(iter(params.values())))
         whole = {name: tensor.expand(models, *tensor.shape) for name, tensor in fixed.items()} | params
         scores = evaluate(model, whole, table, labels, [rows] * models)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ..backends import Executor, Usage
 from ..codecs.seeds import Seeded
 from ..errors import ConfigurationError
+from ..heads.losses import row_losses
 from ..heads.model import Model
 from ..parallel import side_by_side
 from ..params import Params, Specs
@@ -84,18 +84,20 @@ def train_cohort(
     max_grad_norm: float | None = None,
     adjust: Adjust | None = None,
     known: Params | None = None,
+    class_weights: Tensor | None = None,
 ) -> Trained:
     """Train every lane from its own row of `params` and return new tensors.
 
-    params: {name: (C, *shape)}, left unchanged. table: (rows, n_features); labels: (rows,) int64. Each lane takes
-    `epochs` passes over its rows, or exactly `steps` minibatches if that is given. state: optimiser state to go on
-    from; None starts afresh. The loss is the cross-entropy, averaged over a batch's real rows. Training takes place on
-    the device that holds `table` and `labels`; what is returned lies where `params` do. privacy: clips the gradient of
-    every row and adds noise, and may draw the minibatches (a step without a row is taken on noise alone); the loss that
-    is returned is not private. executor: the machine that runs the model's circuits, those of all clients in a step as
-    one submission; None simulates them exactly. max_grad_norm: longer gradients, over all trainable parameters of a
-    client, are shortened to it. adjust: changes every step's gradients, after privacy and shortening, by what each
-    client knows, `known` {name: (C, *shape)}.
+    params: {name: (C, *shape)}, left unchanged. table: (rows, n_features); labels: (rows,) int64 or numbers. Each lane
+    takes `epochs` passes over its rows, or exactly `steps` minibatches if that is given. state: optimiser state to go
+    on from; None starts afresh. The loss is that of `row_losses`, averaged over a batch's real rows, each weighted by
+    its class in `class_weights` (C, classes) if they are given. Training takes place on the device that holds `table`
+    and `labels`; what is returned lies where `params` do. privacy: clips the gradient of every row and adds noise, and
+    may draw the minibatches (a step without a row is taken on noise alone); the loss that is returned is not private.
+    executor: the machine that runs the model's circuits, those of all clients in a step as one submission; None
+    simulates them exactly. max_grad_norm: longer gradients, over all trainable parameters of a client, are shortened to
+    it. adjust: changes every step's gradients, after privacy and shortening, by what each client knows, `known`
+    {name: (C, *shape)}.
     """
     if not lanes or not all(len(lane.rows) for lane in lanes):
         raise ConfigurationError("train_cohort needs at least one client, and at least one row from each")
@@ -140,7 +142,8 @@ def train_cohort(
             grads = grads if max_grad_norm is None else _shortened(grads, max_grad_norm)
             return adjust(grads, live, _first(start, active), _first(facts, active), shared) if adjust else grads
 
-        mine = [lanes[i] for i in chosen], [schedules[i] for i in chosen]
+        weight = None if class_weights is None else class_weights[index].to(table)
+        mine = [lanes[i] for i in chosen], [schedules[i] for i in chosen], weight
         walk = None
         if descent:
             walk = Walk.of(descent, [(n, len(schedules[i])) for i in chosen if (n := lanes[i].noise)])
@@ -193,6 +196,7 @@ def _train_chunk(
     labels: Tensor,
     lanes: Sequence[Lane],
     schedules: Sequence[Sequence[np.ndarray]],
+    class_weights: Tensor | None,
     batch_size: int,
     privacy: DpSgd | None,
     executor: Executor | None,
@@ -224,15 +228,18 @@ def _train_chunk(
         index, size = rows[:active, step], sizes[:active, step]
         mask = places < size[:, None]
         live = _first(params, active)
+        wanted = labels[index]
+        weight = None if class_weights is None else class_weights[:active].gather(1, wanted)
         shown = mask.reshape(-1, 1) if privacy else mask.repeat_interleave(2, dim=0) if walk else mask
         with _counting(executor, shown, active, usage):
-            batch = table[index], labels[index]
+            batch = table[index], wanted
             if privacy:
-                losses, each = per_example_gradients(model, live, *batch, learnt)
+                losses, each = per_example_gradients(model, live, *batch, learnt, weight)
             elif walk:
-                losses, grads = walk.gradients(step, model, live, learnt, *batch, mask, size, rates[learnt[0]][:active])
+                rate = rates[learnt[0]][:active]
+                losses, grads = walk.gradients(step, model, live, learnt, *batch, mask, size, rate, weight)
             else:
-                losses, grads = _mean_gradients(model, live, learnt, *batch, mask, size)
+                losses, grads = _mean_gradients(model, live, learnt, *batch, mask, size, weight)
         if privacy:
             divisor = expected[:active] if privacy.sampling == "poisson" else size
             grads = privacy.gradient(each, mask, divisor, noise[:active])
@@ -269,12 +276,21 @@ def _counting(executor: Executor | None, mask: Tensor, active: int, usage: list[
 
 
 def _mean_gradients(
-    model: Model, live: Params, learnt: Sequence[str], features: Tensor, labels: Tensor, mask: Tensor, size: Tensor
+    model: Model,
+    live: Params,
+    learnt: Sequence[str],
+    features: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    size: Tensor,
+    weight: Tensor | None,
 ) -> tuple[Tensor, Sequence[Tensor]]:
     """Return the loss of each row (C, R) and the gradients of each client's mean over its real rows."""
     leaves = {name: live[name].detach().requires_grad_() for name in learnt}
     outputs = model.apply(live | leaves, features)
-    losses = cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+    losses = row_losses(outputs, labels)
+    if weight is not None:
+        losses = losses * weight
     loss = (losses * mask).sum(1) / size
     return losses, torch.autograd.grad(loss.sum(), list(leaves.values()), materialize_grads=True)
 

@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ..codecs.seeds import Seeded, direction, draw_seeds
 from ..declaration import declared
 from ..errors import ConfigurationError
+from ..heads.losses import row_losses
 from ..heads.model import Model
 from ..params import Params
 from .optimizers import check_rates, spread
@@ -83,10 +83,12 @@ class Walk:
         mask: Tensor,
         size: Tensor,
         rates: Tensor,
+        weight: Tensor | None = None,
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """Return the loss of each row, mean of both sides (C, R), and s z for each parameter in `learnt`.
 
-        features: (C, R, F). labels, mask: (C, R). size: real rows (C,). rates: (C,). Notes how far the step will go.
+        features: (C, R, F). labels, mask, weight of each loss: (C, R). size: real rows (C,). rates: (C,). Notes how far
+        the step will go.
         """
         active, shapes = len(labels), [live[name].shape[1:] for name in learnt]
         sizes = [shape.numel() for shape in shapes]
@@ -102,8 +104,9 @@ class Walk:
         }
         with torch.no_grad():
             outputs = model.apply(sides, features.repeat_interleave(2, dim=0))
-            wanted = labels.repeat_interleave(2, dim=0).flatten()
-            losses = cross_entropy(outputs.flatten(0, 1), wanted, reduction="none").view(active, 2, -1)
+            losses = row_losses(outputs, labels.repeat_interleave(2, dim=0)).view(active, 2, -1)
+            if weight is not None:
+                losses = losses * weight.unsqueeze(1)
         ahead, behind = ((losses * mask.unsqueeze(1)).sum(2) / size.unsqueeze(1)).unbind(1)
         slopes = (ahead - behind) / (2 * self.spacing)
         self.scalars[:active, step] = -(rates * slopes).double().cpu().numpy()

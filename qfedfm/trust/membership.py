@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from ..errors import ConfigurationError
 from ..federation import Training
 from ..heads import Head
+from ..heads.losses import row_losses
 from ..heads.model import Model
 from ..params import Params, stack
 from ..privacy import DpSgd
@@ -74,11 +74,16 @@ def membership_audit(
         raise ConfigurationError(
             f"membership_audit needs at least 8 rows and 4 shadows; got {len(table)} rows and {shadows} shadows"
         )
+    if labels.is_floating_point():
+        raise ConfigurationError(
+            "membership_audit reads the probability of a row's class; got labels that are numbers to be predicted"
+        )
     if training.privacy is not None and not isinstance(training.privacy, DpSgd):
         raise ConfigurationError(
             f"membership_audit tells rows of one client apart, and {training.privacy} hides whole clients: use DpSgd"
         )
-    model = head.bind(table.shape[1], int(labels.max()) + 1)
+    classes = int(labels.max()) + 1
+    model = head.bind(table.shape[1], classes)
     model = model.with_precision("float64" if table.dtype == torch.float64 else "float32")
     count, half = len(table), len(table) // 2
     member = np.zeros((shadows + 1, count), dtype=bool)
@@ -87,6 +92,7 @@ def membership_audit(
         member[i, stream(seed, "member", i).choice(count, half, replace=False)] = True
         mine, order, noise = np.flatnonzero(member[i]), stream(seed, "order", i), stream(seed, "noise", i)
         lanes.append(Lane(mine, order, training.optimizer, noise))
+    weights = [weight for lane in lanes if (weight := training.weights(labels[lane.rows], classes)) is not None]
     trained = train_cohort(
         model,
         stack([model.init(seed)] * (shadows + 1)),
@@ -97,6 +103,7 @@ def membership_audit(
         epochs=training.epochs,
         steps=training.steps,
         privacy=training.privacy,
+        class_weights=torch.stack(weights) if weights else None,
     )
     losses, right = _losses(model, trained.params, table, labels)
     logits = _logit(losses)
@@ -147,7 +154,7 @@ def _losses(model: Model, params: Params, table: Tensor, labels: Tensor) -> tupl
     models = len(next(iter(params.values())))
     with torch.no_grad():
         outputs = model.apply(params, table.expand(models, *table.shape))
-        losses = cross_entropy(outputs.flatten(0, 1), labels.repeat(models), reduction="none").view(models, -1)
+        losses = row_losses(outputs, labels.expand(models, -1))
     return losses.double().numpy(), (outputs.argmax(2) == labels).numpy()
 
 

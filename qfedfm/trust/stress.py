@@ -124,7 +124,9 @@ def stress(
     experiment.check()
     for rule in rules.values():
         replace(experiment, aggregation=rule)  # refuses what the clients' rule does not go with
-    prepared = with_poisoned(prepare(experiment, progress), attacks.values())
+    prepared = prepare(experiment, progress)
+    prepared.dataset.class_labels("stress, which measures accuracy,")
+    prepared = with_poisoned(prepared, attacks.values())
     model = bind(experiment, prepared)
     cells: list[_Cell] = []
     for seed in range(experiment.seed, experiment.seed + seeds):

@@ -5,7 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfedfm.data import IID, Dataset, Dirichlet, Natural, NaturalSplit, Plan, Split, apportion, assign, split
+from qfedfm.data import (
+    IID,
+    Dataset,
+    Dirichlet,
+    Natural,
+    NaturalSplit,
+    Plan,
+    QuantitySkew,
+    Shards,
+    Split,
+    apportion,
+    assign,
+    split,
+)
 from qfedfm.errors import ConfigurationError
 
 DOMAINS = ("south", "north", "east")
@@ -28,6 +41,7 @@ PARTITIONS = [
     (NaturalSplit(), 7, lambda data: data.domains),
     (IID(), 9, lambda data: np.zeros(len(data))),
     (Dirichlet(alpha=1.0), 5, lambda data: data.labels),
+    (QuantitySkew(alpha=2.0), 5, lambda data: np.zeros(len(data))),
 ]
 
 
@@ -172,3 +186,51 @@ def test_a_partitions_own_names_are_judged_too():
     data = dataset()
     with pytest.raises(ConfigurationError, match="a client is named 'server'"):
         assign(Renamed(), data, split(data, 0), 2, 0)
+
+
+@given(per_client=st.integers(1, 4), count=st.integers(2, 12), seed=st.integers(0, 2**32))
+def test_shards_are_equal_slices_of_the_sorted_labels_and_each_client_has_as_many(per_client, count, seed):
+    data = dataset(600, classes=10)
+    plan = Shards(per_client).plan(data, count, np.random.default_rng(seed))
+    sizes = np.bincount(plan.stratum)
+    assert len(sizes) == per_client * count
+    assert sizes.max() - sizes.min() <= 1
+    assert (plan.shares.sum(0) == per_client).all()
+    assert (plan.shares.sum(1) == 1).all()
+    for lower, upper in zip(range(len(sizes)), range(1, len(sizes)), strict=False):
+        assert data.labels[plan.stratum == lower].max() <= data.labels[plan.stratum == upper].min()
+
+
+def test_two_shards_of_ten_classes_show_most_clients_two_of_mcmahan_2017_section_3():
+    data = dataset(6000, classes=10)
+    parts = split(data, 0)
+    dealt = assign(Shards(2), data, parts, 100, 0)
+    seen = [len(np.unique(data.labels[dealt.owner == client])) for client in range(100)]
+    assert max(seen) == 2  # 200 shards of 30 rows, 20 of each class: none spans two classes
+    for client in range(100):
+        mine = [np.unique(data.labels[part[dealt.owner[part] == client]]) for part in (parts.train, parts.test)]
+        assert set(mine[1]) <= set(mine[0])  # tested on what it trains on
+
+
+def test_more_shards_than_rows_are_refused():
+    with pytest.raises(ConfigurationError, match="cuts 700 shards, and 'made' has 600 rows: use fewer"):
+        Shards(7).plan(dataset(600), 100, np.random.default_rng(0))
+
+
+def test_quantity_skew_changes_sizes_and_keeps_the_mixture():
+    data = dataset(20_000)
+    parts = split(data, 0)
+    sizes = {}
+    for alpha in (0.5, 100.0):
+        dealt = assign(QuantitySkew(alpha), data, parts, 10, 0)
+        sizes[alpha] = np.bincount(dealt.owner[parts.train], minlength=10)
+        largest = dealt.owner == sizes[alpha].argmax()
+        assert abs(data.labels[largest].mean() - 0.5) < 4 * 0.5 / np.sqrt(largest.sum())  # four standard errors
+    assert sizes[100.0].max() < 1.5 * sizes[100.0].min()  # a share's standard deviation is .1 of its mean
+    assert sizes[0.5].max() > 5 * sizes[0.5].min()
+
+
+def test_a_larger_alpha_is_offered_where_a_client_stays_too_small():
+    data = dataset(60)
+    with pytest.raises(ConfigurationError, match=r"QuantitySkew.*use fewer clients, a larger alpha"):
+        assign(QuantitySkew(0.01), data, split(data, 0), 12, 0)

@@ -65,7 +65,7 @@ def test_malformed_files_are_refused_with_the_line(tmp_path, content, message):
 def test_a_feature_that_is_no_number_is_named(tmp_path):
     path = tmp_path / "bad.csv"
     path.write_text("x,label\n1,0\ntwo,1\n")
-    with pytest.raises(DataError, match="line 3: column 'x' holds features and must be a number; got 'two'"):
+    with pytest.raises(DataError, match="line 3: column 'x' must hold numbers; got 'two'"):
         from_csv(path, text=["x"], label="label").load()
 
 
@@ -104,7 +104,7 @@ def test_a_name_that_a_client_cannot_have_is_refused_with_the_line_and_a_better_
     ("cell", "message"),
     [
         ("NaN", r"line 3: column 'x' is NaN; fill the cell"),
-        ("inf", r"line 3: column 'x' holds inf; a feature must lie within \+-3.4e\+38"),
+        ("inf", r"line 3: column 'x' holds inf; a number must lie within \+-3.4e\+38"),
         ("1e300", r"line 3: column 'x' holds 1e300"),
     ],
 )

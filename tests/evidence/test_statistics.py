@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from qfedfm.errors import ConfigurationError
-from qfedfm.evidence import Paired, mean_interval, paired, verdict
+from qfedfm.evidence import METRICS, Paired, mean_interval, paired, verdict
 
 SLEEP_DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SLEEP_DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -149,7 +149,7 @@ def test_shifting_both_arms_changes_nothing(arms: tuple[list[float], list[float]
     )
 
 
-@given(pairs, st.floats(0.001, 0.5), st.sampled_from(["accuracy", "loss"]), st.sampled_from([0.8, 0.95, 0.99]))
+@given(pairs, st.floats(0.001, 0.5), st.sampled_from(sorted(METRICS)), st.sampled_from([0.8, 0.95, 0.99]))
 def test_verdict_never_claims_more_than_the_interval(
     arms: tuple[list[float], list[float]], margin: float, metric: str, confidence: float
 ) -> None:
@@ -202,6 +202,31 @@ def test_verdict_never_claims_more_than_the_interval(
             around(-0.031, 0.004),
             0.02,
             "vqc is better than mlp in loss: −0.031 (95 % interval −0.04 to −0.022, 10 seeds).",
+        ),
+        (
+            "ece",
+            around(0.031, 0.004),
+            0.02,
+            "vqc is worse than mlp in expected calibration error: +3.1 points (95 % interval +2.2 to +4.0, 10 seeds).",
+        ),
+        (
+            "auroc",
+            around(0.031, 0.004),
+            0.02,
+            "vqc is better than mlp in AUROC: +0.031 (95 % interval +0.022 to +0.04, 10 seeds).",
+        ),
+        (
+            "rmse",
+            around(0.31, 0.04),
+            0.2,
+            "vqc is worse than mlp in RMSE: +0.31 (95 % interval +0.22 to +0.4, 10 seeds).",
+        ),
+        (
+            "r2",
+            around(0.002, 0.002),
+            0.02,
+            "vqc and mlp are equivalent in R² within the margin of 0.02 (TOST p < 0.001): +0.002 (95 % interval "
+            "−0.0025 to +0.0065, 10 seeds).",
         ),
     ],
 )

@@ -8,7 +8,9 @@ import torch
 from small_federation import FEATURES, LABELS, LINEAR, TABLE
 from torch.nn.functional import cross_entropy
 
-from qfedfm.federation import Evaluation, evaluate, evaluation
+from qfedfm.errors import ConfigurationError
+from qfedfm.evidence import by_client
+from qfedfm.federation import evaluate, evaluation
 from qfedfm.heads import Linear, Mlp, Variational
 from qfedfm.params import stack
 from qfedfm.seeds import stream
@@ -54,16 +56,25 @@ def test_evaluation_worked_by_hand() -> None:
 def test_clients_results_add_up_to_the_whole() -> None:
     (result,) = evaluate(LINEAR, stack([LINEAR.init(0)]), TABLE, LABELS, [np.arange(200)])
     owner = stream(0, "owner").integers(3, size=200)
-    table = result.by_client(owner, ["anna", "bert", "cleo", "nobody"])
+    (table,) = by_client([result], [owner], [["anna", "bert", "cleo", "nobody"]])
     assert list(table) == ["anna", "bert", "cleo"]
     assert sum(row["rows"] for row in table.values()) == 200
     for key, whole in (("loss", result.loss), ("accuracy", result.accuracy)):
         assert sum(row["rows"] * row[key] for row in table.values()) / 200 == pytest.approx(whole, abs=1e-12)
 
 
-def test_clients_results_worked_by_hand() -> None:
-    result = Evaluation(np.array([1.0, 2.0, 6.0]), np.array([True, False, True]))
-    assert result.by_client(np.array([1, 0, 1]), ["anna", "bert"]) == {
-        "anna": {"rows": 1, "loss": 2.0, "accuracy": 0.0},
-        "bert": {"rows": 2, "loss": 3.5, "accuracy": 1.0},
+def test_numbers_are_held_against_the_only_output() -> None:
+    params = {
+        "readout.weight": torch.tensor([[[2.0]]], dtype=torch.float64),
+        "readout.bias": torch.zeros(1, 1, dtype=torch.float64),
     }
+    table, labels = torch.tensor([[1.0], [3.0]], dtype=torch.float64), torch.tensor([1.5, 6.0], dtype=torch.float64)
+    model = Linear().bind(1, 1).with_precision("float64")
+    (result,) = evaluate(model, params, table, labels, [np.array([1, 0])])
+    assert result.outputs.tolist() == [[6.0], [2.0]]
+    assert result.labels.tolist() == [6.0, 1.5]
+    assert result.losses.tolist() == [0.0, 0.25]
+    utility = evaluation.utility_on(model, {}, table, labels, np.array([0, 1]))
+    assert utility(params, "loss").tolist() == [-0.125]
+    with pytest.raises(ConfigurationError, match="numbers that are predicted have no accuracy"):
+        utility(params, "accuracy")
