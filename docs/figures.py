@@ -1,4 +1,7 @@
-"""Draw the README's figure from a finished comparison:  .venv/bin/python docs/figures.py runs/demo-compare-..."""
+"""Draw the documents' figures from what was run:  .venv/bin/python docs/figures.py DIRECTORY
+
+The README's from runs/demo-compare-..., that of docs/sweeps.md from runs/experiment-sweep-..., the first sweep there.
+"""
 
 import sys
 from pathlib import Path
@@ -9,14 +12,22 @@ import qfedfm as qf
 
 
 def main(directory: str) -> None:
-    """Load a comparison and write docs/demo.png beside this script."""
-    comparison = qf.Comparison.load(directory)
+    """Load a comparison or a sweep and write docs/demo.png or docs/sweep.png beside this script."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained", width_ratios=(1.15, 1))
-    comparison.plot(ax=left)
-    comparison.plot_differences(ax=right)
+    if (Path(directory) / "sweep.json").exists():
+        sweep = qf.Sweep.load(directory)
+        sweep.plot(sweep.fields[0], ax=left)
+        sweep.plot(ax=right)
+        name = "sweep.png"
+    else:
+        comparison = qf.Comparison.load(directory)
+        comparison.plot(ax=left)
+        comparison.plot_differences(ax=right)
+        name = "demo.png"
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(Path(__file__).with_name("demo.png"), dpi=160)
+        axes.title.set_fontsize(8)
+    figure.savefig(Path(__file__).with_name(name), dpi=160)
 
 
 if __name__ == "__main__":

@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from .comparison import Comparison, compare
     from .data import IID, Dirichlet, Natural, NaturalSplit, QuantitySkew, Shards
     from .errors import QfedfmError
+    from .estimator import FederatedClassifier
     from .experiment import Experiment
     from .federation import Clients, Training
     from .installation import about
     from .result import Result
     from .runs import run
+    from .sweeps import sweep
+    from .swept import Sweep
 
 _HOMES = {
     "about": "installation",
@@ -50,6 +53,7 @@ _HOMES = {
     "Comparison": "comparison",
     "Dirichlet": "data",
     "Experiment": "experiment",
+    "FederatedClassifier": "estimator",
     "IID": "data",
     "Natural": "data",
     "NaturalSplit": "data",
@@ -57,9 +61,11 @@ _HOMES = {
     "QuantitySkew": "data",
     "Result": "result",
     "Shards": "data",
+    "Sweep": "swept",
     "Training": "federation",
     "compare": "comparison",
     "run": "runs",
+    "sweep": "sweeps",
     "twins": "arms",
 }
 
@@ -70,12 +76,14 @@ __all__ = [
     "Comparison",
     "Dirichlet",
     "Experiment",
+    "FederatedClassifier",
     "Natural",
     "NaturalSplit",
     "QfedfmError",
     "QuantitySkew",
     "Result",
     "Shards",
+    "Sweep",
     "Training",
     "about",
     "aggregation",
@@ -98,6 +106,7 @@ __all__ = [
     "quantum",
     "run",
     "seal",
+    "sweep",
     "training",
     "trust",
     "twins",

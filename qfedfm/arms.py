@@ -2,11 +2,12 @@
 
 Each (seed, learning rate) is a federation of its own, with its own keys and envelopes. The federations of an arm
 advance round by round and their clients are trained as one cohort, which changes no result and saves most of the time.
+The points of a sweep are trained in the same way.
 """
 
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ClientError, ConfigurationError, QuorumError, RunError, nearest
+from .errors import AggregationError, ClientError, ConfigurationError, QuorumError, RunError, nearest
 from .evidence import METRICS, headline
 from .experiment import Experiment, content
 from .federation.local import exchange_together
 from .heads import Kernel, Linear, Parallel, Rbf, Variational, matched_classical
+from .heads.model import Model
 from .progress import Progress
 from .runs import Federation, Prepared, bind, describe, federate, measure, prepare
 from .training import Optimizer
@@ -78,7 +80,7 @@ def load_arm(file: Path) -> Arm:
         trials = tuple(Trial(t["seed"], t["rate"], tuple(t["rounds"]), t["failed"]) for t in data["trials"])
         return Arm(data["name"], data["parameters"], data["fingerprint"], trials)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{file} cannot be read ({error}); delete it and resume the comparison") from error
+        raise RunError(f"{file} cannot be read ({error}); delete it and resume") from error
 
 
 def twins(experiment: Experiment) -> dict[str, Experiment]:
@@ -123,7 +125,7 @@ def prepared_for(arm: Experiment, known: list[tuple[Experiment, Prepared]], prog
 
 
 @dataclass
-class _Running:
+class Running:
     """A trial under way."""
 
     seed: int
@@ -141,34 +143,68 @@ def train_arm(
     A federation that fails (a client's values overflow at a high learning rate) is recorded and the others go on.
     Raises `RunError` when none is left for a seed.
     """
-    model, shown = bind(arm, prepared), headline(prepared.dataset.task)
+    shown = headline(prepared.dataset.task)
 
-    def begin(seed: int, rate: float) -> _Running:
-        run_id = f"{arm.identity[:16]}-{secrets.token_hex(8)}"
-        moved = _at(arm, seed, rate)
-        return _Running(seed, rate, federate(moved, prepared, model, run_id=run_id, attempt=attempt))
+    def says(trials: Sequence[Running]) -> str:
+        best = np.mean([_best(name, shown, [t for t in trials if t.seed == seed]) for seed in seeds])
+        return f"validation {METRICS[shown].label} {best:.3f}"
 
-    trials = [begin(seed, rate) for seed in seeds for rate in rates]
+    model = bind(arm, prepared)
+    moved = [_at(arm, seed, rate) for seed in seeds for rate in rates]
+    trials = run_together(name, moved, prepared, model, attempt, progress, says)
+    return Arm(name, model.count(), prepared.dataset.fingerprint, trials)
+
+
+def run_together(
+    title: str,
+    experiments: Sequence[Experiment],
+    prepared: Prepared,
+    model: Model,
+    attempt: int,
+    progress: bool,
+    says: Callable[[Sequence[Running]], str],
+) -> tuple[Trial, ...]:
+    """Run the federations of experiments with one `cohort_key` as one cohort; return a trial for each, in order.
+
+    A federation that fails is recorded and the others go on. says: what the progress line tells after a round.
+    """
+
+    def begin(experiment: Experiment) -> Running:
+        run_id = f"{experiments[0].identity[:16]}-{secrets.token_hex(8)}"
+        federation = federate(experiment, prepared, model, run_id=run_id, attempt=attempt)
+        return Running(experiment.seed, experiment.training.optimizer.lr, federation)
+
+    trials, rounds = [begin(experiment) for experiment in experiments], experiments[0].rounds
     _measure(trials, [{"round": 0} for _ in trials])
-    with Progress(name, arm.rounds, enabled=progress) as bar:
-        for number in range(1, arm.rounds + 1):
+    with Progress(title, rounds, enabled=progress) as bar:
+        for number in range(1, rounds + 1):
             _advance([trial for trial in trials if not trial.failed])
-            best = np.mean([_best(name, shown, [t for t in trials if t.seed == seed]) for seed in seeds])
-            text = f"validation {METRICS[shown].label} {best:.3f}"
-            bar.advance(f"round {number}/{arm.rounds}  {text}  ({len(trials)} federations)")
-    done = tuple(Trial(t.seed, t.rate, tuple(t.rounds), t.failed) for t in trials)
-    return Arm(name, model.count(), prepared.dataset.fingerprint, done)
+            bar.advance(f"round {number}/{rounds}  {says(trials)}  ({len(trials)} federations)")
+    return tuple(Trial(t.seed, t.rate, tuple(t.rounds), t.failed) for t in trials)
 
 
-def _advance(alive: Sequence[_Running]) -> None:
+def cohort_key(experiment: Experiment) -> str:
+    """Return a hash that is equal for experiments whose federations may train as one cohort.
+
+    They may differ in seed, learning rates, whether optimiser states are kept, and in all that concerns one federation
+    alone: clients and partition, codec, seal, aggregation, the shares held out.
+    """
+    training, common = experiment.training, Experiment()
+    optimizer: Optimizer = replace(training.optimizer, lr=1.0, rates={})  # type: ignore[type-var]  # as in `_at`
+    own = ("seed", "name", "clients", "codec", "seal", "aggregation", "validation", "test")
+    training = replace(training, optimizer=optimizer, keep_state=False)
+    return replace(experiment, training=training, **{field: getattr(common, field) for field in own}).identity
+
+
+def _advance(alive: Sequence[Running]) -> None:
     """Run one round of all federations in `alive`."""
-    begun: list[_Running] = []
+    begun: list[Running] = []
     envelopes = []
     for trial in alive:
         try:
             envelopes.append(trial.federation.server.begin())
             begun.append(trial)
-        except (ClientError, QuorumError) as error:
+        except (AggregationError, ClientError, QuorumError) as error:
             trial.failed = str(error)
     replies = exchange_together([trial.federation.engine for trial in begun], envelopes) if begun else []
     finished, outcomes = [], []
@@ -176,13 +212,13 @@ def _advance(alive: Sequence[_Running]) -> None:
         try:
             outcomes.append(describe(trial.federation.server.finish(reply)))
             finished.append(trial)
-        except (ClientError, QuorumError) as error:
+        except (AggregationError, ClientError, QuorumError) as error:
             trial.failed = str(error)
     if finished:
         _measure(finished, outcomes)
 
 
-def _measure(trials: Sequence[_Running], outcomes: Sequence[Line]) -> None:
+def _measure(trials: Sequence[Running], outcomes: Sequence[Line]) -> None:
     for trial, outcome, scores in zip(trials, outcomes, measure([t.federation for t in trials]), strict=True):
         if isfinite(scores["validation"]["loss"]) and isfinite(scores["test"]["loss"]):
             trial.rounds.append(outcome | scores)
@@ -190,7 +226,7 @@ def _measure(trials: Sequence[_Running], outcomes: Sequence[Line]) -> None:
             trial.failed = f"the global model's loss is not finite after round {outcome['round']}"
 
 
-def _best(name: str, metric: str, of_one_seed: Sequence[_Running]) -> float:
+def _best(name: str, metric: str, of_one_seed: Sequence[Running]) -> float:
     alive = [trial.rounds[-1]["validation"][metric] for trial in of_one_seed if not trial.failed]
     if not alive:
         first = of_one_seed[0]

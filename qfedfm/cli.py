@@ -83,8 +83,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(command=_compare)
 
-    report = commands.add_parser("report", help="write the report of a run or comparison again, and summarise it")
-    report.add_argument("directory", type=Path, help="the directory of a run or comparison")
+    sweep = _with_file(commands.add_parser("sweep", help="run an experiment at many values of its fields"))
+    sweep.add_argument(
+        "--grid",
+        action="append",
+        required=True,
+        metavar="A.B=V,V,V",
+        dest="axes",
+        help="values of a field, such as training.optimizer.lr=0.01,0.1; given twice or more, every combination is run",
+    )
+    _with_directory(sweep)
+    sweep.add_argument("--seeds", type=int, default=3, help="number of seeds of every point (default 3)")
+    sweep.add_argument("--metric", default="accuracy", help="what the choice is made by: accuracy (default) or loss")
+    sweep.set_defaults(command=_sweep)
+
+    report = commands.add_parser("report", help="write the report of a run, comparison or sweep again; summarise it")
+    report.add_argument("directory", type=Path, help="the directory of a run, comparison or sweep")
     report.set_defaults(command=_report)
 
     init = commands.add_parser("init", help="write a small project: an experiment, a circuit, a head and a test")
@@ -204,12 +218,32 @@ def _compare(arguments: argparse.Namespace) -> None:
     print(f"\n{comparison!r}\n\nreport: {comparison.directory / 'report.html'}")
 
 
+def _sweep(arguments: argparse.Namespace) -> None:
+    from .points import axis_of
+    from .sweeps import sweep
+
+    axes = [axis_of(text, arguments.file.absolute().parent) for text in arguments.axes]
+    if len(dict(axes)) < len(axes):
+        raise ConfigurationError("--grid: each path once, with all its values")
+    result = sweep(
+        _load(arguments.file, arguments.settings),
+        dict(axes),
+        seeds=arguments.seeds,
+        metric=arguments.metric,
+        directory=arguments.directory,
+        resume=arguments.resume,
+    )
+    print(f"\n{result!r}\n\nreport: {result.directory / 'report.html'}")
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from .comparison import COMPARISON, Comparison
     from .result import Result
+    from .swept import SWEEP, Sweep
 
-    finished = (arguments.directory / COMPARISON).exists()
-    opened = Comparison.load(arguments.directory) if finished else Result.load(arguments.directory)
+    kinds: dict[str, type[Comparison] | type[Sweep]] = {COMPARISON: Comparison, SWEEP: Sweep}
+    found = [kind for file, kind in kinds.items() if (arguments.directory / file).exists()]
+    opened = found[0].load(arguments.directory) if found else Result.load(arguments.directory)
     path = opened.report()
     print(f"{opened!r}\n\nreport: {path}")
 

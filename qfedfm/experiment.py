@@ -37,6 +37,9 @@ from .seal import Aead, Seal
 from .seeds import stream
 from .training import SeededDescent
 
+ARRAYS = "data.safetensors"
+"""The file that holds an experiment's own arrays, beside its experiment.toml."""
+
 
 @declared
 class Experiment:
@@ -139,16 +142,18 @@ class Experiment:
         """Return an experiment as it is, or the one that a TOML file of this path declares."""
         return given if isinstance(given, Experiment) else cls.load(given)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: Path, arrays: Path | None = None) -> Path:
         """Write experiment.toml into `folder`, to be loaded from there wherever it is called from.
 
         Circuits that are not the library's go to circuit.json (circuit-0.json, ... if there are several), arrays to
-        data.safetensors; data files stay where they are, by their absolute paths.
+        data.safetensors, unless they lie in a file already: `arrays`, from `folder`. Data files stay where they are, by
+        their absolute paths.
         """
         portable: Experiment = _portable(self, folder)
         if isinstance(self.data, Arrays):
-            self.data.save(folder / "data.safetensors")
-            portable = replace(portable, data=ArrayFile(Path("data.safetensors")))
+            if arrays is None:
+                self.data.save(folder / ARRAYS)
+            portable = replace(portable, data=ArrayFile(arrays or Path(ARRAYS)))
         file = folder / "experiment.toml"
         file.write_text(portable.to_toml(), encoding="utf-8")
         return file

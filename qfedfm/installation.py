@@ -14,6 +14,8 @@ from .environment import environment
 PURPOSES = {
     "text": "text features from MiniLM and other Hugging Face encoders",
     "kme": "keys over ETSI GS QKD 014: client and test KMEs",
+    "optuna": "sweeps over spaces, proposed by Optuna",
+    "sklearn": "FederatedClassifier, an estimator for scikit-learn",
     "qubo": "simulated annealing for subset selection",
     "notebook": "running the notebooks",
     "test": "everything that make test needs",

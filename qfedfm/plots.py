@@ -1,7 +1,7 @@
 """Plots: each takes a frame and optional axes, draws, and returns the axes."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,7 @@ COLOURS = ("#6d4bd8", "#d9822b", "#3a8f5d", "#c2435b", "#2f7fb8", "#7a7a7a")
 """One colour per arm, in order: told apart in print and by colour-blind readers together with `MARKERS`."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 MOST_WRITTEN = 20  # classes up to which a table of confusion shows its counts
+NOTHING = "none"  # how a value that is None is shown
 
 
 def new_axes(ax: "Axes | None", size: tuple[float, float] = (6.4, 3.6)) -> "Axes":
@@ -187,6 +188,89 @@ def reliability(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
     rows = int(some["rows"].sum())
     ax.set_title(f"{rows} rows, expected calibration error {100 * error:.1f} %", fontsize=9)
     return ax
+
+    return ax
+
+
+def against(
+    scores: Mapping[Any, np.ndarray], values: Sequence[Any], field: str, metric: str, ax: "Axes | None" = None
+) -> "Axes":
+    """Plot the mean of each value's scores with its 95 % t interval; numbers to scale, anything else in order.
+
+    scores: value to (seeds,); those of `values` that have none get a cross at the bottom. Positive numbers that span
+    more than a factor of ten have a logarithmic axis.
+    """
+    ax = new_axes(ax)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    order = sorted(values) if numbers else list(values)
+    places = dict(zip(order, order if numbers else range(len(order)), strict=True))
+    found = [value for value in order if value in scores]
+    means = np.array([scores[value].mean() for value in found])
+    x = [places[value] for value in found]
+    ax.plot(x, means, color=COLOURS[0], marker=MARKERS[0], linestyle="-" if numbers else "", markersize=4.5)
+    several = [mean_interval(scores[value]) for value in found if len(scores[value]) > 1]
+    if len(several) == len(found):
+        half = [interval.high - interval.mean for interval in several]
+        ax.errorbar(x, means, yerr=half, fmt="none", ecolor=COLOURS[0], elinewidth=1.4, capsize=3)
+    lost = [places[value] for value in order if value not in scores]
+    ax.plot(lost, [0.03] * len(lost), "x", color=COLOURS[3], transform=ax.get_xaxis_transform(), label="failed")
+    if lost:
+        ax.legend(frameon=False)
+    if numbers and min(order) > 0 and max(order) > 10 * min(order):
+        ax.set_xscale("log")
+        if len(order) <= 8:
+            ax.set_xticks(order, [_shown(value) for value in order])
+            ax.minorticks_off()
+    elif numbers and all(isinstance(value, int) for value in values):
+        ax.set_xticks(order)
+    elif not numbers:
+        ax.set_xticks(range(len(order)), [_shown(value) for value in order])
+        ax.set_xlim(-0.5, len(order) - 0.5)
+    ax.set_xlabel(_literal(field))
+    ax.set_ylabel(metric)
+    return ax
+
+
+def heat_map(
+    means: Mapping[tuple[Any, Any], float],
+    rows: Sequence[Any],
+    columns: Sequence[Any],
+    fields: Sequence[str],
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Draw `means` by (row, column) as a heat map, each cell with its number, a dash where there is none."""
+    values = np.array([[means.get((row, column), np.nan) for column in columns] for row in rows])
+    ax = new_axes(ax, (2.4 + 0.62 * len(columns), 1.4 + 0.36 * len(rows)))
+    image = ax.imshow(values, aspect="auto", cmap="viridis")
+    middle = np.nanmean([np.nanmin(values), np.nanmax(values)]) if np.isfinite(values).any() else 0
+    for (i, j), value in np.ndenumerate(values):
+        text = f"{value:.3f}" if np.isfinite(value) else "–"
+        colour = "white" if value < middle else "black"
+        ax.text(j, i, text, ha="center", va="center", fontsize=8, color=colour)
+    ax.set_xticks(range(len(columns)), [_shown(value) for value in columns], fontsize=8)
+    ax.set_yticks(range(len(rows)), [_shown(value) for value in rows], fontsize=8)
+    ax.set_ylabel(_literal(fields[0]))
+    ax.set_xlabel(_literal(fields[1]))
+    ax.figure.colorbar(image, ax=ax, fraction=0.05)
+    return ax
+
+
+def scattered(means: Mapping[tuple[Any, Any], float], fields: Sequence[str], ax: "Axes | None" = None) -> "Axes":
+    """Draw `means` by (x, y) as coloured points, for places that form no grid."""
+    ax = new_axes(ax)
+    x, y = ([place[i] for place in means] for i in (0, 1))
+    points = ax.scatter(x, y, c=list(means.values()), cmap="viridis", edgecolor="#8a8a8a", linewidth=0.5)
+    for scale, values in ((ax.set_xscale, x), (ax.set_yscale, y)):
+        if min(values) > 0 and max(values) > 10 * min(values):
+            scale("log")
+    ax.set_xlabel(_literal(fields[0]))
+    ax.set_ylabel(_literal(fields[1]))
+    ax.figure.colorbar(points, ax=ax, fraction=0.05)
+    return ax
+
+
+def _shown(value: Any) -> str:
+    return NOTHING if value is None else f"{value:.3g}" if isinstance(value, float) else _literal(str(value))
 
 
 def _literal(text: str) -> str:

@@ -20,6 +20,8 @@ import torch
 
 import qfedfm.result
 import qfedfm.runs
+import qfedfm.sweeps
+import qfedfm.swept
 from qfedfm.cli import main
 
 CHANGES = {"os.rename", "os.truncate", "os.remove", "os.mkdir", "shutil.rmtree"}
@@ -53,7 +55,7 @@ def kill_at(operation: int, folder: str) -> None:
 def child(arguments: list[str], operation: int | None, report: bool) -> int:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (open until the child ends)
     if not report:
-        qfedfm.result.Result.report = lambda self: None
+        qfedfm.result.Result.report = qfedfm.swept.Sweep.report = lambda self: None
     if operation is not None:
         kill_at(operation, os.path.basename(arguments[arguments.index("--directory") + 1]))
     status = main(arguments)

@@ -13,7 +13,7 @@ from qfedfm.cli import _parser, main
 from qfedfm.heads import Variational
 from qfedfm.records import EVENTS
 
-COMMANDS = ("demo", "run", "check", "compare", "report", "qkd", "kme")
+COMMANDS = ("demo", "run", "check", "compare", "sweep", "report", "qkd", "kme")
 MISTAKES = """
 roundz = 3
 [training]

@@ -128,6 +128,17 @@ def test_the_pages_on_clients_run(workplace, capsys, page, shown):
     assert shown in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_the_page_on_sweeps_runs_and_chooses(workplace, capsys):
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "sweeps.md"):
+        exec(block, namespace)
+    assert namespace["sweep"].best.training.optimizer.lr in (0.01, 0.03, 0.1)
+    assert len(namespace["found"].points) == 6
+    assert namespace["search"].best_score_ > 0.9
+    assert "has the best validation accuracy" in capsys.readouterr().out
+
+
 def test_the_page_on_trainability_runs_and_says_what_it_says(capsys):
     namespace = {}
     for block in blocks(ROOT / "docs" / "trainability.md"):

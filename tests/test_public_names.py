@@ -28,7 +28,10 @@ def test_the_package_resolves_all_it_lists() -> None:
 
 def test_no_module_hides_a_public_function() -> None:
     # importing a submodule binds its name in the package: no module may be called like a public function
-    code = "import qfedfm, qfedfm.comparison, qfedfm.runs; assert callable(qfedfm.run) and callable(qfedfm.compare)"
+    code = (
+        "import qfedfm, qfedfm.comparison, qfedfm.sweeps\n"
+        "assert all(map(callable, [qfedfm.run, qfedfm.compare, qfedfm.sweep]))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
