@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .comparison import Comparison, compare
     from .data import IID, Dirichlet, Natural, NaturalSplit, QuantitySkew, Shards
     from .errors import QfedfmError
+    from .estimation import Estimate, estimate
     from .estimator import FederatedClassifier
     from .experiment import Experiment
     from .federation import Clients, Training
@@ -52,6 +53,7 @@ _HOMES = {
     "Clients": "federation",
     "Comparison": "comparison",
     "Dirichlet": "data",
+    "Estimate": "estimation",
     "Experiment": "experiment",
     "FederatedClassifier": "estimator",
     "IID": "data",
@@ -64,6 +66,7 @@ _HOMES = {
     "Sweep": "swept",
     "Training": "federation",
     "compare": "comparison",
+    "estimate": "estimation",
     "run": "runs",
     "sweep": "sweeps",
     "twins": "arms",
@@ -75,6 +78,7 @@ __all__ = [
     "Clients",
     "Comparison",
     "Dirichlet",
+    "Estimate",
     "Experiment",
     "FederatedClassifier",
     "Natural",
@@ -95,6 +99,7 @@ __all__ = [
     "codecs",
     "compare",
     "data",
+    "estimate",
     "evidence",
     "federation",
     "heads",

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _with_file(commands.add_parser("run", help="run an experiment file"))
     _with_directory(run)
+    _with_budget(run, "seconds on a quantum processor that all attempts at this run may take; IBM's devices need it")
     run.set_defaults(command=_run)
 
     check = _with_file(commands.add_parser("check", help="validate an experiment file without running it"))
@@ -96,6 +97,27 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--seeds", type=int, default=3, help="number of seeds of every point (default 3)")
     sweep.add_argument("--metric", default="accuracy", help="what the choice is made by: accuracy (default) or loss")
     sweep.set_defaults(command=_sweep)
+
+    estimate = _with_file(
+        commands.add_parser("estimate", help="what a run would take on a quantum processor; nothing is sent")
+    )
+    estimate.add_argument(
+        "--backend",
+        type=_device,
+        metavar="KIND:NAME",
+        help="fake:torino, say, or ibm:ibm_torino (default: the experiment's)",
+    )
+    estimate.add_argument("--shots", type=int, help="shots of a row in each setting (default: the experiment's)")
+    estimate.add_argument(
+        "--gradient",
+        action="append",
+        choices=("ParameterShift", "Spsa"),
+        dest="gradients",
+        help="how gradients are found; may be given twice (default: the experiment's own, and both)",
+    )
+    estimate.add_argument("--price", type=float, help="price of a second")
+    _with_budget(estimate, "say how many rounds so many seconds pay for")
+    estimate.set_defaults(command=_estimate)
 
     report = commands.add_parser("report", help="write the report of a run, comparison or sweep again; summarise it")
     report.add_argument("directory", type=Path, help="the directory of a run, comparison or sweep")
@@ -168,6 +190,17 @@ def _with_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on where an earlier start of the same thing stopped")
 
 
+def _with_budget(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--max-qpu-seconds", type=float, metavar="SECONDS", help=text)
+
+
+def _device(text: str) -> tuple[str, str]:
+    kind, colon, name = text.partition(":")
+    if kind not in ("fake", "ibm") or not colon or not name:
+        raise argparse.ArgumentTypeError(f"expected fake:NAME or ibm:NAME; got {text!r}")
+    return kind, name
+
+
 def _arm(text: str) -> tuple[str, Path]:
     name, equals, file = text.rpartition("=")
     if not (name and equals and file):
@@ -192,8 +225,34 @@ def _run(arguments: argparse.Namespace) -> None:
     from .runs import run
 
     experiment = _load(arguments.file, arguments.settings)
-    result = run(experiment, arguments.directory, resume=arguments.resume)
+    result = run(experiment, arguments.directory, resume=arguments.resume, max_qpu_seconds=arguments.max_qpu_seconds)
     print(f"{result!r}\n{'report':>20}  {result.directory / 'report.html'}")
+
+
+def _estimate(arguments: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from . import backends
+    from .estimation import estimate
+
+    experiment = _load(arguments.file, arguments.settings)
+    device = experiment.backend
+    if arguments.backend:
+        kind, name = arguments.backend
+        shots = device.shots or 1024
+        device = backends.IBM(name, shots) if kind == "ibm" else backends.FakeRuntime(name, shots)
+    if arguments.shots is not None and isinstance(device, backends.IBM | backends.FakeRuntime):
+        device = replace(device, shots=arguments.shots)
+    gradients = [getattr(backends, name)() for name in arguments.gradients] if arguments.gradients else None
+    print(
+        estimate(
+            experiment,
+            device,
+            gradients=gradients,
+            price=arguments.price,
+            max_qpu_seconds=arguments.max_qpu_seconds,
+        )
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -189,8 +189,6 @@ def reliability(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
     ax.set_title(f"{rows} rows, expected calibration error {100 * error:.1f} %", fontsize=9)
     return ax
 
-    return ax
-
 
 def against(
     scores: Mapping[Any, np.ndarray], values: Sequence[Any], field: str, metric: str, ax: "Axes | None" = None

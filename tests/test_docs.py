@@ -162,3 +162,12 @@ def test_the_page_on_machines_runs(workplace, monkeypatch, capsys):
     assert raw > extrapolated > 0
     assert [line.split(":")[0] for line in lines[3:6]] == ["forward", "SPSA", "parameter shift"]
     assert lines[-1] == "4 28 True"
+
+
+def test_the_page_on_hardware_declares_what_the_example_file_does():
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "hardware.md"):
+        exec(block, namespace)
+    written, filed = namespace["experiment"], Experiment.load(ROOT / "examples" / "hardware.toml")
+    for name in ("backend", "head", "evaluation", "rounds"):
+        assert getattr(written, name) == getattr(filed, name)

@@ -66,7 +66,27 @@ from qfedfm.attacks import (
     SignFlip,
 )
 from qfedfm.backbones import EfficientNetLite0, HuggingFace, Identity, MiniLM
-from qfedfm.backends import Exact, ParameterShift, Shots, Spsa
+from qfedfm.backends import (
+    IBM,
+    Aer,
+    Exact,
+    ExponentialFit,
+    Fake,
+    FakeRuntime,
+    GateNoise,
+    LinearFit,
+    Mitigated,
+    NoiseModel,
+    Noisy,
+    ParameterShift,
+    PennyLane,
+    ReadoutInversion,
+    RichardsonFit,
+    RuntimeMitigation,
+    Shots,
+    Spsa,
+    ZeroNoise,
+)
 from qfedfm.client_rules import FedDyn, FedProx, Ifca, Scaffold
 from qfedfm.codecs import Dense, Quantized, RandomSparsification, SeedScalar, Sign, TensorTrain, TopK
 from qfedfm.data import (
@@ -146,7 +166,23 @@ VALUATIONS = (Shapley, MonteCarlo, Gtg, LeaveOneOut, Influence)
 HOSTILE = (
     LabelFlip, Backdoor, SignFlip, Gaussian, Scaling, Alie, InnerProduct, MinMax, FreeRider, PeriodShift, AngleDrift,
 )  # fmt: skip
-MACHINES = (st.builds(Exact), st.builds(Shots, shots=st.integers(1, 10**6)))
+SHOTS = st.none() | st.integers(1, 10**6)
+ON_IBM = {"shots": st.integers(1, 10**6), "mitigation": st.builds(RuntimeMitigation, zero_noise=st.booleans())}
+GATE_NOISE = st.builds(GateNoise, bit_flip=st.floats(0, 1))
+READOUT = st.builds(ReadoutInversion, shots=st.integers(1, 10**6))
+ZERO_NOISE = st.builds(ZeroNoise, fit=st.builds(LinearFit) | st.builds(RichardsonFit) | st.builds(ExponentialFit))
+DEVICE = st.builds(Fake, st.sampled_from(["manila", "torino"]), shots=SHOTS, noise=st.booleans())
+MACHINES = (
+    st.builds(Exact),
+    st.builds(Shots, shots=st.integers(1, 10**6)),
+    st.builds(Aer, shots=SHOTS),
+    st.builds(Noisy, noise=st.builds(NoiseModel, one_qubit=GATE_NOISE, p01=st.floats(0, 1)), shots=SHOTS),
+    st.builds(PennyLane, shots=SHOTS),
+    DEVICE,
+    st.builds(Mitigated, backend=DEVICE, methods=st.tuples(READOUT) | st.tuples(READOUT, ZERO_NOISE)),
+    st.builds(FakeRuntime, name=st.sampled_from(["manila", "torino"]), **ON_IBM),
+    st.builds(IBM, name=st.just("ibm_torino"), instance=st.none() | st.just("mine"), **ON_IBM),
+)
 GRADIENTS = st.builds(ParameterShift) | st.builds(Spsa, step=st.floats(0.01, 3), repeats=st.integers(1, 9))
 KERNELS = st.builds(
     Kernel,

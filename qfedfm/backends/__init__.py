@@ -6,6 +6,7 @@ from .executor import Executor, Usage
 from .fake import Fake
 from .flat import Flat, flatten
 from .gradients import Gradient, ParameterShift, Points, Spsa
+from .ibm import IBM, FakeRuntime, RuntimeMitigation
 from .mitigation import Mitigated, ReadoutInversion
 from .noise import GateNoise, NoiseModel
 from .noisy import Noisy, simulate_noisy
@@ -15,6 +16,7 @@ from .simulated import Exact, Shots
 from .zero_noise import ExponentialFit, LinearFit, RichardsonFit, ZeroNoise
 
 __all__ = [
+    "IBM",
     "Aer",
     "Backend",
     "Cost",
@@ -22,6 +24,7 @@ __all__ = [
     "Executor",
     "ExponentialFit",
     "Fake",
+    "FakeRuntime",
     "Flat",
     "GateNoise",
     "Gradient",
@@ -37,6 +40,7 @@ __all__ = [
     "Points",
     "ReadoutInversion",
     "RichardsonFit",
+    "RuntimeMitigation",
     "Session",
     "Shots",
     "Spsa",

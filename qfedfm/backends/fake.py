@@ -51,7 +51,7 @@ class Fake:
 
     def check(self) -> None:
         """Raise `ConfigurationError` for an unknown device, `MissingExtraError` without qiskit-ibm-runtime."""
-        _class_of(self.device)
+        snapshot_of(self.device)
 
     def connect(self, session: Session) -> Machine:
         """Return the simulated device; raises as `check`."""
@@ -79,7 +79,7 @@ class FakeMachine(LocalMachine):
     def __init__(self, session: Session, declaration: Fake) -> None:
         super().__init__(session)
         self.declaration = declaration
-        self.backend = _class_of(declaration.device)()
+        self.backend = snapshot_of(declaration.device)()
         self.name = str(self.backend.name)
         self._compiled: dict[tuple[object, ...], FakeCompiled] = {}
         self._simulators: dict[tuple[int, ...], Any] = {}
@@ -209,12 +209,12 @@ def _short(name: str) -> str:
     return name.lower().removeprefix("fake").removeprefix("_").removesuffix("v2").removesuffix("backend")
 
 
-def _class_of(device: str) -> Any:
+def snapshot_of(device: str) -> Any:
+    """Return the class of a fake device by any of its names."""
     known = _snapshots()
     short = _short(device)
     if short not in known:
         raise ConfigurationError(
-            f"Fake.device: there is no fake device '{device}'{nearest(short, known)}; "
-            f"there are {', '.join(sorted(known))}"
+            f"there is no fake device '{device}'{nearest(short, known)}; there are {', '.join(sorted(known))}"
         )
     return known[short]

@@ -13,7 +13,20 @@ import torch
 from mixed import mixed_expectations
 from reference import expectations
 
-from qfedfm.backends import Aer, Backend, Exact, Fake, GateNoise, NoiseModel, Noisy, PennyLane, Session, Shots
+from qfedfm.backends import (
+    Aer,
+    Backend,
+    Exact,
+    Fake,
+    FakeRuntime,
+    GateNoise,
+    NoiseModel,
+    Noisy,
+    PennyLane,
+    RuntimeMitigation,
+    Session,
+    Shots,
+)
 from qfedfm.backends.flat import ANGLES
 from qfedfm.quantum.program import Observable, Program
 
@@ -79,3 +92,42 @@ MACHINES = [
     Case("fake_ideal", Fake("manila", None, noise=False), ideal, 1 - 1e-12, needs="qiskit_ibm_runtime", either=True),
     Case("fake", Fake("manila", 2000), unlimited(Fake("manila", None)), 0.9, True, "qiskit_ibm_runtime", either=True),
 ]
+
+
+def on_nairobi(program: Program, observables: Sequence[Observable], angles: np.ndarray) -> Any:
+    """What Aer's density matrix gives under Qiskit's own noise model of the whole device, readout included."""
+    from qiskit_aer import AerSimulator
+    from qiskit_aer.noise import NoiseModel as QiskitNoise
+    from qiskit_ibm_runtime.fake_provider import FakeNairobiV2
+
+    from qfedfm.backends.ibm_program import with_a_slot
+    from qfedfm.backends.measurement import estimates, readings
+    from qfedfm.backends.qiskit_noise import misread, model_misread
+    from qfedfm.backends.transpile import compile_for
+
+    device, made, found = FakeNairobiV2(), readings(observables), []
+    noise = QiskitNoise.from_backend(device)
+    program = with_a_slot(program)
+    angles = angles if angles.shape[1] else np.zeros((len(angles), 1))
+    transpiled = compile_for(device, program, made.settings, seeds=1)
+    for setting, circuit in zip(made.settings, transpiled.circuits, strict=True):
+        wires = [transpiled.layout[wire] for wire in setting.wires]
+        bare = circuit.remove_final_measurements(inplace=False)
+        bare.save_probabilities(list(reversed(wires)))
+        bound = [bare.assign_parameters({p: row[p.index] for p in bare.parameters}) for row in angles]
+        result = AerSimulator(method="density_matrix", noise_model=noise).run(bound).result()
+        exact = np.stack([result.data(row)["probabilities"] for row in range(len(angles))])
+        found.append(misread(exact, model_misread(noise, wires)))
+    return estimates(made, found, None)[0]
+
+
+MACHINES.append(
+    Case(
+        "fake_runtime",
+        FakeRuntime("nairobi", 2000, RuntimeMitigation(readout=False), transpilations=1),
+        on_nairobi,
+        0.95,
+        misreads=True,
+        needs="qiskit_ibm_runtime",
+    )
+)
