@@ -23,7 +23,7 @@ from .heads import Kernel, Linear, Parallel, Rbf, Variational, matched_classical
 from .heads.model import Model
 from .progress import Progress
 from .runs import Federation, Prepared, bind, describe, federate, measure, prepare
-from .training import Optimizer
+from .training import CircuitOptimizer, Optimizer
 
 Line = dict[str, Any]
 
@@ -190,7 +190,7 @@ def cohort_key(experiment: Experiment) -> str:
     alone: clients and partition, codec, seal, aggregation, the shares held out.
     """
     training, common = experiment.training, Experiment()
-    optimizer: Optimizer = replace(training.optimizer, lr=1.0, rates={})  # type: ignore[type-var]  # as in `_at`
+    optimizer: Any = replace(training.optimizer, lr=1.0, rates={})  # type: ignore[type-var]  # as in `_at`
     own = ("seed", "name", "clients", "codec", "seal", "aggregation", "validation", "test")
     training = replace(training, optimizer=optimizer, keep_state=False)
     return replace(experiment, training=training, **{field: getattr(common, field) for field in own}).identity
@@ -239,7 +239,7 @@ def _best(name: str, metric: str, of_one_seed: Sequence[Running]) -> float:
 
 def _at(arm: Experiment, seed: int, rate: float) -> Experiment:
     """Return an arm at one seed and learning rate, rates of single parts moved in proportion."""
-    optimizer: Optimizer = arm.training.optimizer
+    optimizer: Optimizer | CircuitOptimizer = arm.training.optimizer
     rates = {part: value * rate / optimizer.lr for part, value in optimizer.rates.items()}
-    moved: Optimizer = replace(optimizer, lr=rate, rates=rates)  # type: ignore[type-var]  # a protocol of dataclasses
+    moved: Optimizer | CircuitOptimizer = replace(optimizer, lr=rate, rates=rates)  # type: ignore[type-var]  # a protocol of dataclasses
     return replace(arm, seed=seed, training=replace(arm.training, optimizer=moved))

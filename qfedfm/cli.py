@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         "--metric", default="accuracy", help="what is compared: accuracy (default), loss, f1, auroc, rmse, ..."
     )
     compare.add_argument(
+        "--hold",
+        default="rounds",
+        help="what is equal for all arms: rounds (default), or the cost in executions, shots or qpu_seconds",
+    )
+    compare.add_argument(
         "--arm",
         action="append",
         type=_arm,
@@ -271,6 +276,7 @@ def _compare(arguments: argparse.Namespace) -> None:
         rates=arguments.rates,
         margin=arguments.margin,
         metric=arguments.metric,
+        hold=arguments.hold,
         directory=arguments.directory,
         resume=arguments.resume,
     )

@@ -21,6 +21,7 @@ from .arms import Arm, load_arm, prepared_for, train_arm, twins, unfair
 from .cache import write_atomically
 from .data.dataset import Outlined, Task
 from .environment import environment
+from .equal_cost import UNITS, Hold, cut, spent, unequal
 from .errors import ConfigurationError, RunError, nearest
 from .evidence import METRICS, Paired, fairness, mean_interval, paired, verdict
 from .experiment import Experiment
@@ -37,20 +38,25 @@ COMPARISON = "comparison.json"
 
 
 class Comparison:
-    """A finished comparison: verdicts, tables, plots, a report. The first arm is the subject, the others its twins."""
+    """A finished comparison: verdicts, tables, plots, a report. The first arm is the subject, the others its twins.
+
+    hold: what is equal for all arms (`equal_cost`); budget: how much of it, None for rounds. Arms are cut at it.
+    """
 
     def __init__(
-        self, experiment: Experiment, arms: Sequence[Arm], margin: float, metric: str, directory: Path
+        self,
+        experiment: Experiment,
+        arms: Sequence[Arm],
+        margin: float,
+        metric: str,
+        directory: Path,
+        hold: Hold = "rounds",
     ) -> None:
-        self.experiment, self.arms, self.margin, self.metric, self.directory = (
-            experiment,
-            arms,
-            margin,
-            metric,
-            directory,
-        )
-        self.chosen = {arm.name: arm.chosen(metric) for arm in arms}
-        self.seeds = sorted(self.chosen[arms[0].name])
+        self.experiment, self.margin, self.metric, self.directory = experiment, margin, metric, directory
+        self.hold = hold
+        self.arms, self.budget = cut(arms, hold)
+        self.chosen = {arm.name: arm.chosen(metric) for arm in self.arms}
+        self.seeds = sorted(self.chosen[self.arms[0].name])
 
     def scores(self, arm: str) -> np.ndarray:
         """Return the test metric of the last round at the chosen learning rate, (seeds,)."""
@@ -66,7 +72,12 @@ class Comparison:
     def verdicts(self) -> tuple[str, ...]:
         """One sentence for each twin."""
         name = self.arms[0].name
-        return tuple(_sentence(verdict(name, twin, self.metric, result)) for twin, result in self.results.items())
+        at = f" ({self._held})" if self.budget is not None else ""
+        return tuple(_sentence(verdict(name, twin, self.metric, result)) + at for twin, result in self.results.items())
+
+    @property
+    def _held(self) -> str:
+        return f"with each arm cut at {self.budget:,.6g} {UNITS[self.hold]} in training, the cheapest arm's total"
 
     @property
     def verdict(self) -> str:
@@ -77,8 +88,8 @@ class Comparison:
     def cautions(self) -> tuple[str, ...]:
         """What a reader of the verdicts should know: rates at the grid's edge, tests that do not agree."""
         found = []
-        grid = sorted({trial.rate for arm in self.arms for trial in arm.trials})
         for arm in self.arms:
+            grid = sorted({trial.rate for trial in arm.trials})
             rates = [trial.rate for trial in self.chosen[arm.name].values()]
             for edge, word in ((grid[0], "smallest"), (grid[-1], "largest")):
                 if len(grid) > 1 and 2 * rates.count(edge) >= len(rates):
@@ -86,6 +97,10 @@ class Comparison:
                         f"{_sentence(arm.name)} did best at the {word} learning rate tried, {edge:g}, on "
                         f"{rates.count(edge)} of {len(rates)} seeds: a wider grid might change its result."
                     )
+        for arm in self.arms if self.budget is not None else ():
+            cut_at = [len(trial.rounds) - 1 for trial in self.chosen[arm.name].values()]
+            if not min(cut_at):
+                found.append(f"{_sentence(arm.name)} is over the budget in its first round and is shown untrained.")
         for twin, result in self.results.items():
             if result.differs and result.p_wilcoxon is not None and result.p_wilcoxon > 1 - result.confidence:
                 found.append(
@@ -102,6 +117,7 @@ class Comparison:
         for arm in self.arms:
             interval = mean_interval(self.scores(arm.name))
             rates = [trial.rate for trial in self.chosen[arm.name].values()]
+            rounds = [len(trial.rounds) for trial in self.chosen[arm.name].values()]
             rows.append(
                 {
                     "arm": arm.name,
@@ -110,23 +126,26 @@ class Comparison:
                     f"test {METRICS[self.metric].label}": interval.mean,
                     "95 % low": interval.low,
                     "95 % high": interval.high,
+                    **({} if self.budget is None else {"rounds": f"{np.mean(rounds) - 1:.3g}"}),
                     "learning rates chosen (times)": ", ".join(f"{r:g} ({rates.count(r)})" for r in sorted(set(rates))),
                 }
             )
         return pd.DataFrame(rows)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return one row per arm, seed and round, at the chosen learning rates."""
+        """Return one row per arm, seed and round, at the chosen learning rates, with what training had cost by then."""
         import pandas as pd
 
         rows = []
         for arm in self.arms:
             for seed, trial in self.chosen[arm.name].items():
-                for line in trial.rounds:
+                costs = zip(*(spent(trial, unit) for unit in UNITS), strict=True)
+                for line, cost in zip(trial.rounds, costs, strict=True):
                     scores = {
                         f"{part}_{name}": value for part in ("validation", "test") for name, value in line[part].items()
                     }
-                    rows.append({"arm": arm.name, "seed": seed, "rate": trial.rate, "round": line["round"], **scores})
+                    row = {"arm": arm.name, "seed": seed, "rate": trial.rate, "round": line["round"], **scores}
+                    rows.append(row | dict(zip(UNITS, cost, strict=True)))
         return pd.DataFrame(rows)
 
     def costs(self) -> "pd.DataFrame":
@@ -149,6 +168,7 @@ class Comparison:
                     "local steps": sum(e["steps"] for e in entries) // n,
                     "circuit executions in training": sum(e["executions"] for e in entries) // n,
                     "shots": sum(e["shots"] for e in entries) // n,
+                    "QPU seconds": sum(e.get("qpu_seconds", 0.0) for e in entries) / n,
                 }
             )
         return pd.DataFrame(rows)
@@ -212,11 +232,11 @@ class Comparison:
         folder = Path(directory)
         try:
             data = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
-            files, margin, metric = data["arms"], data["margin"], data["metric"]
+            files, margin, metric, hold = data["arms"], data["margin"], data["metric"], data.get("hold", "rounds")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{folder} holds no finished comparison ({error}); finish it with resume=True") from error
         arms = [load_arm(folder / file) for file in files]
-        return cls(Experiment.load(folder / EXPERIMENT), arms, margin, metric, folder)
+        return cls(Experiment.load(folder / EXPERIMENT), arms, margin, metric, folder, hold)
 
 
 def compare(
@@ -227,6 +247,7 @@ def compare(
     rates: Sequence[float] | None = None,
     margin: float = 0.02,
     metric: str = "accuracy",
+    hold: Hold = "rounds",
     directory: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
@@ -235,25 +256,26 @@ def compare(
 
     Any experiment may be the path of its TOML file. arms: name to experiment, the subject first; None takes
     `twins(experiment)`. seeds: how many, from the experiment's own on. rates: the learning rates that every arm tries,
-    by default the optimiser's own and 0.3 and 3 times it; rates set for single parts move in proportion. margin: the
+    by default its own optimiser's and 0.3 and 3 times it; rates set for single parts move in proportion. margin: the
     largest difference that would not matter, in units of the metric. metric: a key of `qfedfm.evidence.METRICS`, such
-    as "accuracy", "auroc" or, for numbers that are predicted, "rmse". resume: keep the arms that a stopped comparison
-    in `directory` had finished. Raises `ConfigurationError` for arms that cannot be compared fairly, `RunError` where
-    no learning rate trains an arm.
+    as "accuracy", "auroc" or, for numbers that are predicted, "rmse". hold: what is made equal, "rounds", or the cost
+    of training in circuit "executions", "shots" or "qpu_seconds", by cutting each arm where it has cost as much as the
+    cheapest arm in all; for arms that differ in optimiser or gradient. resume: keep the arms that a stopped comparison
+    in `directory` had finished; a finished one can so be read with another `hold`. Raises `ConfigurationError` for arms
+    that cannot be compared fairly, `RunError` where no learning rate trains an arm.
     """
     experiment = Experiment.of(experiment)
     own = {name: Experiment.of(arm) for name, arm in (arms or {}).items()}
     chosen = dict(twins(experiment)) if arms is None else own
-    lr = experiment.training.optimizer.lr
-    grid = tuple(float(f"{lr * factor:.2g}") for factor in (0.3, 1, 3)) if rates is None else tuple(rates)
-    _check(experiment, chosen, seeds, grid, margin, metric)
+    grids = {name: _grid(arm) if rates is None else tuple(rates) for name, arm in chosen.items()}
+    _check(experiment, chosen, seeds, rates, margin, metric, hold)
     for arm in chosen.values():
         arm.check()
     folder = choose(replace(experiment, name=f"{experiment.name}-compare"), directory, resume)
     facts = {
         "arms": [[name, arm.identity] for name, arm in chosen.items()],
         "seeds": [experiment.seed, seeds],
-        "rates": list(grid),
+        "rates": [list(grid) for grid in grids.values()],
         "margin": margin,
         "metric": metric,
     }
@@ -263,10 +285,10 @@ def compare(
         record = RunDirectory.create(folder, lambda new: _save(new, experiment, own), facts, environment())
     with record.locked():
         record.event("start")
-        done = _arms(record, chosen, range(experiment.seed, experiment.seed + seeds), grid, metric, progress)
-        result = Comparison(experiment, done, margin, metric, folder)
+        done = _arms(record, chosen, range(experiment.seed, experiment.seed + seeds), grids, metric, progress)
+        result = Comparison(experiment, done, margin, metric, folder, hold)
         files = [f"arm-{number}.json" for number in range(len(done))]
-        summary = {"verdicts": result.verdicts, "margin": margin, "metric": metric, "arms": files}
+        summary = {"verdicts": result.verdicts, "margin": margin, "metric": metric, "hold": hold, "arms": files}
         write_atomically(folder / COMPARISON, json.dumps(summary).encode())
         result.report()
         return result
@@ -276,7 +298,7 @@ def _arms(
     record: RunDirectory,
     chosen: Mapping[str, Experiment],
     seeds: range,
-    rates: Sequence[float],
+    grids: Mapping[str, Sequence[float]],
     metric: str,
     progress: bool,
 ) -> list[Arm]:
@@ -291,11 +313,15 @@ def _arms(
                 raise ConfigurationError(wrong)
             if done and done[0].fingerprint != data.dataset.fingerprint:
                 raise RunError(f"the data has changed since {record.folder} began: start a new comparison elsewhere")
-            outcome = train_arm(name, arm, data, seeds, rates, record.attempts(), progress)
+            outcome = train_arm(name, arm, data, seeds, grids[name], record.attempts(), progress)
             write_atomically(file, json.dumps(asdict(outcome)).encode())
             record.event("arm", name=name)
         done.append(load_arm(file))
     return done
+
+
+def _grid(arm: Experiment) -> tuple[float, ...]:
+    return tuple(float(f"{arm.training.optimizer.lr * factor:.2g}") for factor in (0.3, 1, 3))
 
 
 def _save(folder: Path, experiment: Experiment, arms: Mapping[str, Experiment]) -> None:
@@ -317,16 +343,17 @@ def _check(
     experiment: Experiment,
     arms: Mapping[str, Experiment],
     seeds: int,
-    rates: Sequence[float],
+    rates: Sequence[float] | None,
     margin: float,
     metric: str,
+    hold: str,
 ) -> None:
     wrong = []
     if len(arms) < 2:
         wrong.append(f"compare needs a subject and at least one twin; got {len(arms)} arms")
     if type(seeds) is not int or seeds < 1:
         wrong.append(f"seeds: expected a whole number of at least 1; got {seeds!r}")
-    if not rates or not all(isinstance(rate, int | float) and 0 < rate < inf for rate in rates):
+    if rates is not None and not (rates and all(isinstance(rate, int | float) and 0 < rate < inf for rate in rates)):
         wrong.append(f"rates: expected one or more positive learning rates; got {list(rates)}")
     if metric not in METRICS:
         wrong.append(f"metric: expected one of {', '.join(METRICS)}; got '{metric}'{nearest(metric, METRICS)}")
@@ -334,7 +361,7 @@ def _check(
         wrong += _no_metric(metric, "classes" if known.classes else "numbers")
     if not isinstance(margin, int | float) or not 0 < margin < inf:
         wrong.append(f"margin: expected a positive difference that would not matter; got {margin}")
-    wrong += unfair(experiment, arms)
+    wrong += unfair(experiment, arms) + unequal(arms, hold)
     if wrong:
         raise ConfigurationError(wrong)
 
@@ -357,7 +384,6 @@ def _sentence(text: str) -> str:
 def _report(comparison: Comparison) -> Report:
     experiment, clients = comparison.experiment, comparison.experiment.clients
     record = RunDirectory(comparison.directory)
-    facts = record.facts()
     failed = [(arm.name, t) for arm in comparison.arms for t in arm.trials if t.failed]
     keys, label = experiment.seal.keys.source, METRICS[comparison.metric].label
     sheet = canvas(plots.rows_size(len(comparison.results)))
@@ -366,8 +392,8 @@ def _report(comparison: Comparison) -> Report:
             f"{_sentence(comparison.arms[0].name)} against its twins",
             f"Last round's {label} on held-out test rows, mean over {len(comparison.seeds)} seeds with "
             "95 % t intervals. "
-            f"Every arm tried the learning rates {', '.join(f'{r:g}' for r in facts['rates'])}; "
-            "each seed's was chosen on its own validation rows.",
+            f"{_tried(comparison)}; each seed's was chosen on its own validation rows."
+            + (f" The last round is that {comparison._held}." if comparison.budget is not None else ""),
             svg(comparison.plot_differences(sheet), "paired differences, subject minus each twin"),
             f"{_sentence(comparison.arms[0].name)} minus each twin, one tick a seed; mean and 95 % interval.",
             comparison.table(),
@@ -400,7 +426,7 @@ def _report(comparison: Comparison) -> Report:
         comparison.verdicts,
         tuple(sections),
         environment_rows(record.environment()),
-        _command(comparison, facts["rates"]),
+        _command(comparison),
         (
             *LIMITS,
             "Each twin is compared on its own; nothing is corrected for the number of comparisons.",
@@ -409,10 +435,23 @@ def _report(comparison: Comparison) -> Report:
     )
 
 
-def _command(comparison: Comparison, rates: Sequence[float]) -> str:
+def _tried(comparison: Comparison) -> str:
+    """Say which learning rates the arms tried."""
+    grids = {arm.name: ", ".join(f"{r:g}" for r in sorted({t.rate for t in arm.trials})) for arm in comparison.arms}
+    if len(set(grids.values())) == 1:
+        return f"Every arm tried the learning rates {grids[comparison.arms[0].name]}"
+    return "Learning rates tried: " + "; ".join(f"{name} {grid}" for name, grid in grids.items())
+
+
+def _command(comparison: Comparison) -> str:
     """Return the command line that makes the same comparison in the comparison's directory."""
+    grids = [sorted({trial.rate for trial in arm.trials}) for arm in comparison.arms]
     words = ["qfedfm", "compare", EXPERIMENT, "--seeds", str(len(comparison.seeds)), "--margin", str(comparison.margin)]
-    words += ["--metric", comparison.metric, "--rates", *map(str, rates)]
+    words += ["--metric", comparison.metric]
+    if comparison.hold != "rounds":
+        words += ["--hold", comparison.hold]
+    if all(grid == grids[0] for grid in grids):  # else each arm has its own by default
+        words += ["--rates", *map(str, grids[0])]
     for number, arm in enumerate(comparison.arms):
         own = f"arm-{number}/{EXPERIMENT}"
         if (comparison.directory / own).exists():

@@ -20,7 +20,7 @@ from pydantic import Field
 from .aggregation import Aggregator, AngularMean
 from .attacks import Adversary, DataAttack
 from .backbones import Backbone, EfficientNetLite0, HuggingFace, Identity, KnowsWidth, MiniLM
-from .backends import Backend, Exact
+from .backends import Backend, Exact, ParameterShift
 from .codecs import Codec, Dense, SeedScalar
 from .data import ArrayFile, Arrays, Dirichlet, Sentiment, Source
 from .data.dataset import Outline, Outlined
@@ -29,13 +29,13 @@ from .errors import ConfigurationError
 from .federation import Clients, Training
 from .federation.clients import travelling
 from .heads import Head, HoldsCircuit, Variational
-from .heads.model import Precision
+from .heads.model import Model, Precision
 from .kinds import build, kind_of, override, to_table
 from .params import stack
 from .quantum import simulate
 from .seal import Aead, Seal
 from .seeds import stream
-from .training import SeededDescent
+from .training import CircuitOptimizer, FullMetric, QuantumNaturalGradient, SeededDescent
 
 ARRAYS = "data.safetensors"
 """The file that holds an experiment's own arrays, beside its experiment.toml."""
@@ -188,6 +188,7 @@ class Experiment:
         model = self.head.bind(n_features, n_classes)
         if not isinstance(self.backend, Exact) or self.training.gradient is not None:
             model.on(simulate)  # refused where the circuit runs nowhere but on the simulator
+        self._check_training(model)
         outputs = model.apply(stack([model.init(self.seed)]), torch.zeros(1, 1, n_features))
         if outputs.shape != (1, 1, n_classes):
             raise ConfigurationError(
@@ -207,6 +208,19 @@ class Experiment:
             wrong.append(f"adversary: {self.adversary.attack} changes labels, and needs classes")
         if wrong:
             raise ConfigurationError([f"the labels of the data are numbers to be predicted; {line}" for line in wrong])
+
+    def _check_training(self, model: Model) -> None:
+        """Raise `ConfigurationError` for an optimiser or gradient that this model and machine have no use for."""
+        optimizer, gradient, exact = self.training.optimizer, self.training.gradient, isinstance(self.backend, Exact)
+        if isinstance(optimizer, CircuitOptimizer):
+            optimizer.bind(model, 1)
+        if isinstance(optimizer, QuantumNaturalGradient) and isinstance(optimizer.metric, FullMetric) and not exact:
+            raise ConfigurationError(
+                f"FullMetric needs the states of an exact simulator, and {self.backend} gives none: use "
+                "BlockDiagonal(), Diagonal() or QnSpsa()"
+            )
+        if isinstance(gradient, ParameterShift) and gradient.allocation != "uniform" and self.backend.shots is None:
+            raise ConfigurationError(f"{gradient} spreads shots, and {self.backend} has none: use Shots(...), say")
 
     def payload_bytes(self) -> dict[str, int]:
         """Return the length of a message's payload before it is sealed, by its kind: "model" down, "update" up.

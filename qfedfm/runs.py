@@ -38,7 +38,7 @@ from .qkd import KeepsAccount, NamesNodes
 from .records import EXPERIMENT, JOBS, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
 from .seeds import stream
-from .training import Lane, train_cohort
+from .training import CircuitOptimizer, Lane, train_cohort
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,8 @@ def federate(
 def _executor(experiment: Experiment, model: Model, session: Session) -> Executor | None:
     """Open the experiment's machine, if there are circuits to run on it."""
     backend, gradient = experiment.backend, experiment.training.gradient
-    if model.circuit is None or (isinstance(backend, Exact) and gradient is None):
+    counted = gradient is not None or isinstance(experiment.training.optimizer, CircuitOptimizer)
+    if model.circuit is None or (isinstance(backend, Exact) and not (counted and model.hybrid)):
         return None
     return Executor(backend.connect(session), backend.shots, gradient, session.seed)
 

@@ -142,7 +142,21 @@ from qfedfm.qkd import (
 )
 from qfedfm.quantum.library import load
 from qfedfm.seal import Aead, HybridAead, OneTimePad
-from qfedfm.training import Adam, Cosine, SeededDescent, Sgd, Step
+from qfedfm.training import (
+    Adam,
+    BlockDiagonal,
+    Cobyla,
+    Cosine,
+    Diagonal,
+    FullMetric,
+    LayerWise,
+    QnSpsa,
+    QuantumNaturalGradient,
+    Rotosolve,
+    SeededDescent,
+    Sgd,
+    Step,
+)
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 MISTAKES = """
@@ -183,7 +197,9 @@ MACHINES = (
     st.builds(FakeRuntime, name=st.sampled_from(["manila", "torino"]), **ON_IBM),
     st.builds(IBM, name=st.just("ibm_torino"), instance=st.none() | st.just("mine"), **ON_IBM),
 )
-GRADIENTS = st.builds(ParameterShift) | st.builds(Spsa, step=st.floats(0.01, 3), repeats=st.integers(1, 9))
+GRADIENTS = st.builds(ParameterShift, allocation=st.sampled_from(["uniform", "weighted_random"])) | st.builds(
+    Spsa, step=st.floats(0.01, 3), repeats=st.integers(1, 9)
+)
 KERNELS = st.builds(
     Kernel,
     circuit=st.sampled_from(["iqp", "angle_ring", Path("own/circuit.qasm")]),
@@ -197,6 +213,17 @@ names = st.text("abc xyzÄ'\"\\#\n", min_size=1)
 rates = st.floats(1e-6, 10)
 parts = st.dictionaries(st.sampled_from(["projection", "core", "readout"]), rates)
 whole = st.integers(1, 1000)
+METRICS = st.builds(BlockDiagonal) | st.builds(Diagonal) | st.builds(FullMetric) | st.builds(QnSpsa, repeats=whole)
+OPTIMIZERS = (
+    st.builds(Adam, lr=rates, rates=parts)
+    | st.builds(Sgd, momentum=st.floats(0, 0.99), rates=parts)
+    | st.builds(LayerWise, lr=rates, rounds=whole, rates=parts)
+)
+SEARCHES = (
+    st.builds(QuantumNaturalGradient, metric=METRICS, regularisation=st.floats(0, 1), rates=parts)
+    | st.builds(Rotosolve, lr=rates)
+    | st.builds(Cobyla, evaluations=whole, radius=rates)
+)
 ARGUMENTS = st.booleans() | whole | rates | names
 MODULES = st.builds(
     Module,
@@ -252,13 +279,14 @@ shared = {
     "min_rows": whole,
     "failing": st.sampled_from(["stop", "exclude"]),
 }
-plan = {
+locally = {
     "batch_size": whole,
     "epochs": whole,
     "steps": st.none() | whole,
     "keep_state": st.booleans(),
     "schedule": st.none() | st.builds(Cosine, rounds=st.integers(2, 1000)) | st.builds(Step, every=whole),
     "report_loss": st.sampled_from(["training", "before"]),
+    "gradient": st.none() | GRADIENTS,
 }
 CLIENT_RULES = (
     st.builds(FedProx, mu=rates)
@@ -331,15 +359,22 @@ PIECES = {
     ),
     "training": st.builds(
         Training,
-        optimizer=st.builds(Adam, lr=rates, rates=parts) | st.builds(Sgd, momentum=st.floats(0, 0.99), rates=parts),
+        optimizer=OPTIMIZERS,
         privacy=st.none() | st.builds(DpSgd) | st.builds(LocalDp),
         class_weights=st.just("none") | st.lists(rates, min_size=2).map(tuple),
-        gradient=st.none() | GRADIENTS,
+        **locally,
+    )
+    | st.builds(
+        Training,
+        optimizer=st.builds(Adam, lr=rates, rates=parts) | st.builds(Sgd, momentum=st.floats(0, 0.99), rates=parts),
         rule=st.none() | CLIENT_RULES,
         max_grad_norm=st.none() | rates,
-        **plan,
+        **locally,
     )
-    | st.builds(Training, optimizer=st.builds(SeededDescent, lr=rates), **plan),
+    | st.builds(Training, optimizer=SEARCHES, privacy=st.none() | st.builds(LocalDp), **locally)
+    | st.builds(
+        Training, optimizer=st.builds(SeededDescent, lr=rates), **{k: v for k, v in locally.items() if k != "gradient"}
+    ),
     "backend": st.one_of(*MACHINES),
     "evaluation": st.sampled_from(["backend", "exact"]),
     "codec": st.one_of(*(st.builds(codec) for codec in CODECS), st.builds(TensorTrain, rank=whole)),

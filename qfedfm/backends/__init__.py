@@ -5,7 +5,7 @@ from .contract import Backend, Cost, Handle, Machine, Measured, Session
 from .executor import Executor, Usage
 from .fake import Fake
 from .flat import Flat, flatten
-from .gradients import Gradient, ParameterShift, Points, Spsa
+from .gradients import AllotsShots, Gradient, ParameterShift, Points, Spsa
 from .ibm import IBM, FakeRuntime, RuntimeMitigation
 from .mitigation import Mitigated, ReadoutInversion
 from .noise import GateNoise, NoiseModel
@@ -18,6 +18,7 @@ from .zero_noise import ExponentialFit, LinearFit, RichardsonFit, ZeroNoise
 __all__ = [
     "IBM",
     "Aer",
+    "AllotsShots",
     "Backend",
     "Cost",
     "Exact",

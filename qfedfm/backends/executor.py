@@ -23,9 +23,10 @@ from ..errors import BackendError
 from ..quantum.angles import Angles, Sizes
 from ..quantum.program import Observable, Program
 from ..seeds import stream
-from .contract import Array, Differentiable, Machine, Measured
+from .allocation import single_shot_spread
+from .contract import Array, Differentiable, Machine, Measured, ShotCounts
 from .flat import Flat, flatten
-from .gradients import Gradient, ParameterShift, Points
+from .gradients import AllotsShots, Gradient, ParameterShift, Points
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,20 @@ class Executor:
         self.gradient: Gradient = gradient or ParameterShift()
         self._compiled: dict[tuple[Flat, tuple[Observable, ...]], Any] = {}
         self._mask: Tensor | None = None
+        self._held: Sequence[tuple[Tensor, Tensor]] = ()
         self._task, self._number = "", 0
         self._usage: list[Usage] = []
+        self._spread: dict[tuple[Flat, tuple[Observable, ...]], Array] = {}
         self.jobs = 0
 
     @contextmanager
     def task(self, name: str) -> Iterator[None]:
-        """Name the submissions inside: "name/1", "name/2" ..., each followed by a hash of what it holds."""
+        """Name the submissions inside: "name/1", "name/2" ..., each followed by a hash of what it holds.
+
+        What was learnt about variances is forgotten, so that a task depends on nothing before it.
+        """
         before = self._task, self._number
-        self._task, self._number = name, 0
+        self._task, self._number, self._spread = name, 0, {}
         try:
             yield
         finally:
@@ -78,6 +84,15 @@ class Executor:
             yield
         finally:
             self._mask = None
+
+    @contextmanager
+    def holding(self, weights: Sequence[tuple[Tensor, Tensor]]) -> Iterator[None]:
+        """Find no derivatives by some entries of weights, which are 0: pairs of a tensor (C, *) and a mask (*)."""
+        self._held = weights
+        try:
+            yield
+        finally:
+            self._held = ()
 
     def take_usage(self) -> list[Usage]:
         """Return what was run for each client since the last call, and start counting anew; empty if nothing was."""
@@ -101,10 +116,11 @@ class Executor:
         angles = _angles(program, flat, inputs, weights)
         chosen = self._rows(*angles.shape[:2])
         rows = angles.flatten(0, 1)[torch.from_numpy(chosen.ravel()).to(angles.device)]
-        live = _live(program, flat, inputs, weights)
-        measured, points = self._measure(flat, tuple(observables), rows.detach().double().cpu().numpy(), live)
+        live = _live(program, flat, inputs, weights, self._held)
+        array, owners = rows.detach().double().cpu().numpy(), chosen.nonzero()[0]
+        measured, points, ran = self._measure(flat, tuple(observables), array, live, owners)
         found = measured.values.reshape(len(rows), -1, len(observables))
-        self._count(measured, chosen, found.shape[1])
+        self._count(measured, chosen, ran)
         own = torch.from_numpy(found[:, 0]).to(angles)
         if points is not None:
             jacobian = torch.from_numpy(points.jacobian(found[:, 1:])).to(angles)
@@ -126,29 +142,67 @@ class Executor:
             angles = _angles(program, flat, inputs, weights)
         chosen = np.ones(angles.shape[:2], dtype=bool)
         rows, none = angles.flatten(0, 1).double().cpu().numpy(), np.zeros(len(flat.source), dtype=bool)
-        measured, _ = self._measure(flat, tuple(observables), rows, none)
-        self._count(measured, chosen, 1)
+        measured, _, ran = self._measure(flat, tuple(observables), rows, none, chosen.nonzero()[0])
+        self._count(measured, chosen, ran)
         shape = (*angles.shape[:2], -1)
         values, variances = (torch.from_numpy(found).to(angles) for found in (measured.values, measured.variances))
         return values.view(shape), variances.view(shape)
 
     def _measure(
-        self, flat: Flat, observables: tuple[Observable, ...], rows: Array, live: NDArray[np.bool_]
-    ) -> tuple[Measured, Points | None]:
-        """Run rows of angles (n, slots), each followed by the points of its gradient, as one submission."""
-        if (flat, observables) not in self._compiled:
-            self._compiled[flat, observables] = self.machine.compile(flat.program, observables)
+        self,
+        flat: Flat,
+        observables: tuple[Observable, ...],
+        rows: Array,
+        live: NDArray[np.bool_],
+        owners: NDArray[np.int64],
+    ) -> tuple[Measured, Points | None, NDArray[np.bool_]]:
+        """Run rows of angles (n, slots), each followed by the points of its gradient, as one submission.
+
+        owners: (n,) each row's client. Returns also which points were run, (n, 1 + S); values of the others are 0.
+        """
+        circuit = flat, observables
+        if circuit not in self._compiled:
+            self._compiled[circuit] = self.machine.compile(flat.program, observables)
         self._number += 1
         name, points = f"{self._task}/{self._number}", None
-        block = rows[:, None, :]
+        block, counts = rows[:, None, :], None
         if live.any():
             points = self.gradient.points(flat, live, len(rows), stream(self.seed, "gradient", name))
             block = np.concatenate([block, block + points.offsets], axis=1)
-        angles = block.reshape(block.shape[0] * block.shape[1], rows.shape[1])
+            points, counts = self._allot(points, circuit, owners, name)
+        ran = np.ones(block.shape[:2], dtype=bool) if counts is None else counts > 0
+        angles = block[ran]
+        shots: ShotCounts = self.shots if counts is None else counts[ran]
         content = flat.program.hash.encode() + repr(observables).encode() + angles.astype("<f8").tobytes()
+        if counts is not None:
+            content += counts.astype("<i8").tobytes()
         key = f"{name}/{hashlib.sha256(content).hexdigest()[:16]}"
-        handle = self.machine.submit(self._compiled[flat, observables], angles, self.shots, key)
-        return self.machine.collect(handle), points
+        measured = self.machine.collect(self.machine.submit(self._compiled[circuit], angles, shots, key))
+        if counts is None:
+            return measured, points, ran
+        if ran.all():
+            self._spread[circuit] = _spread_of_clients(measured.variances, counts, owners)
+        values, variances = (np.zeros((ran.size, len(observables))) for _ in range(2))
+        places, spent = ran.ravel(), np.zeros(ran.size, dtype=np.int64)
+        values[places], variances[places], spent[places] = measured.values, measured.variances, measured.shots
+        return Measured(values, variances, spent, measured.cost, measured.metadata), points, ran
+
+    def _allot(
+        self, points: Points, circuit: tuple[Flat, tuple[Observable, ...]], owners: NDArray[np.int64], name: str
+    ) -> tuple[Points, NDArray[np.int64] | None]:
+        """Return the points of a gradient with the shots of each row and point (n, 1 + S); None where all are equal."""
+        if not isinstance(self.gradient, AllotsShots) or self.shots is None:
+            return points, None
+        known = self._spread.get(circuit)
+        fits = known is not None and known.shape[1] == points.weights.shape[2] and owners.max(initial=0) < len(known)
+        spread = known[owners] if known is not None and fits else None
+        generator = stream(self.seed, "allocation", name)
+        allotted = self.gradient.allot(points, self.shots, len(owners), spread, generator)
+        if allotted is None:
+            return points, None
+        own = np.full((len(owners), 1), self.shots)
+        weighed = Points(points.offsets, points.weights * allotted.factors[:, None, :])
+        return weighed, np.concatenate([own, allotted.shots], axis=1)
 
     def _rows(self, clients: int, rows: int) -> NDArray[np.bool_]:
         """Return which rows (C, R) are to be run."""
@@ -161,17 +215,17 @@ class Executor:
             )
         return self._mask.cpu().numpy()
 
-    def _count(self, measured: Measured, chosen: NDArray[np.bool_], of_row: int) -> None:
-        """Count a submission in which each chosen row (C, R) stood for `of_row` rows of angles."""
-        cost = measured.cost
-        settings = cost.circuits // max(1, len(measured.values))
-        shots = np.zeros(chosen.shape, dtype=np.int64)
-        shots[chosen] = measured.shots.reshape(-1, of_row).sum(1)
-        of_client = cost.qpu_seconds / max(1, chosen.sum())
+    def _count(self, measured: Measured, chosen: NDArray[np.bool_], ran: NDArray[np.bool_]) -> None:
+        """Count a submission in which each chosen row (C, R) stood for those of its points that `ran` (n, 1 + S)."""
+        cost, points_run = measured.cost, max(1, int(ran.sum()))
+        settings, of_point = cost.circuits // points_run, cost.qpu_seconds / points_run
+        shots, points = (np.zeros(chosen.shape, dtype=np.int64) for _ in range(2))
+        shots[chosen] = measured.shots.reshape(ran.shape).sum(1)
+        points[chosen] = ran.sum(1)
         self.jobs += cost.jobs
         self._add(
-            Usage(int(rows) * of_row * settings, int(some), float(rows * of_client))
-            for rows, some in zip(chosen.sum(1), shots.sum(1), strict=True)
+            Usage(int(some) * settings, int(spent), float(some * of_point))
+            for some, spent in zip(points.sum(1), shots.sum(1), strict=True)
         )
 
     def _add(self, usage: Iterable[Usage]) -> None:
@@ -201,7 +255,11 @@ def _compiled_angles(program: Program, inputs: Sizes, weights: Sizes) -> Angles:
 
 
 def _live(
-    program: Program, flat: Flat, inputs: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+    program: Program,
+    flat: Flat,
+    inputs: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    held: Sequence[tuple[Tensor, Tensor]],
 ) -> NDArray[np.bool_]:
     """Return for each flat slot whether torch wants its derivative, (slots,)."""
     wanted = {
@@ -210,8 +268,27 @@ def _live(
         for name, tensor in some.items()
         if torch.is_grad_enabled() and tensor.requires_grad
     }
-    slots = [any((leaf.op, leaf.args[0]) in wanted for leaf in slot.leaves()) for slot in program.slots]
+    still = {
+        ("weight", name, place)
+        for name, tensor in weights.items()
+        for own, mask in held
+        if own is tensor
+        for place in mask.flatten().nonzero()[:, 0].tolist()
+    }
+    slots = [
+        any((leaf.op, leaf.args[0]) in wanted and (leaf.op, *leaf.args) not in still for leaf in slot.leaves())
+        for slot in program.slots
+    ]
     return np.array([slots[number] for number in flat.source], dtype=bool)
+
+
+def _spread_of_clients(variances: Array, counts: NDArray[np.int64], owners: NDArray[np.int64]) -> Array:
+    """Return how much one shot of each point varies, mean over each client's rows (C, S); counts: (n, 1 + S)."""
+    spread = single_shot_spread(variances, counts.ravel()).reshape(counts.shape)[:, 1:]
+    clients = int(owners.max(initial=0)) + 1
+    sums, rows = np.zeros((clients, spread.shape[1])), np.bincount(owners, minlength=clients)[:, None]
+    np.add.at(sums, owners, spread)
+    return np.asarray(np.where(rows > 0, sums / np.maximum(rows, 1), 1.0))
 
 
 class _WithJacobian(torch.autograd.Function):

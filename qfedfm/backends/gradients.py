@@ -25,6 +25,7 @@ from pydantic import Field
 
 from ..declaration import declared
 from ..errors import BackendError
+from .allocation import Allocation, Allotted, allot
 from .contract import Array
 from .flat import Flat
 
@@ -65,7 +66,13 @@ _FOUR = (
 
 @declared
 class ParameterShift:
-    """Exact derivatives from two points a gate, four for controlled rotations."""
+    """Exact derivatives from two points a gate, four for controlled rotations.
+
+    allocation: how shots are spread over the points of a row (`allocation`): "uniform", "coefficient", "variance" or
+    "weighted_random", all of the same total.
+    """
+
+    allocation: Allocation = "uniform"
 
     def count(self, flat: Flat, live: NDArray[np.bool_]) -> int:
         """Return the number of points."""
@@ -82,6 +89,25 @@ class ParameterShift:
                     offsets[0, place, j], weights[0, j, place] = sign * shift, sign * factor
                     place += 1
         return Points(offsets, weights)
+
+    def allot(
+        self, points: Points, shots: int, rows: int, spread: Array | None, generator: np.random.Generator
+    ) -> Allotted | None:
+        """Return the shots of each point; None where they are equal. spread: of one shot (rows, S), where known."""
+        if self.allocation == "uniform":
+            return None
+        return allot(self.allocation, points.weights, shots, rows, spread, generator)
+
+
+@runtime_checkable
+class AllotsShots(Protocol):
+    """A rule for gradients that may give its points different numbers of shots."""
+
+    def allot(
+        self, points: Points, shots: int, rows: int, spread: Array | None, generator: np.random.Generator
+    ) -> Allotted | None:
+        """As in `ParameterShift`."""
+        ...
 
 
 def _shifts(flat: Flat, slot: int) -> tuple[tuple[float, float], ...]:

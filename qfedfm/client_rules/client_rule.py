@@ -18,7 +18,6 @@ from ..aggregation import Aggregator, AngularMean, Mean, Updates
 from ..heads.model import Model
 from ..incentives import Contribution
 from ..params import Params, Specs, wrap
-from ..training import Optimizer
 
 INNER = "rule/"
 
@@ -40,7 +39,7 @@ class Setting:
 class ClientRule(Protocol):
     """Both halves; `specs` are those of the parameters that travel."""
 
-    def unfit(self, optimizer: Optimizer, privacy: Any, rule: Aggregator) -> str:
+    def unfit(self, optimizer: Any, privacy: Any, rule: Aggregator) -> str:
         """Return why the rule cannot go together with what else is declared, or an empty string."""
         ...
 

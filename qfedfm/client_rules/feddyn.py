@@ -16,7 +16,6 @@ from ..aggregation.geometry import added
 from ..aggregation.updates import Info, weighted_sum
 from ..declaration import declared
 from ..params import Params, Specs, difference
-from ..training import Optimizer
 from .client_rule import Setting, inner_state, needs_mean, outer_state, shares, turned
 
 OWN, SERVER = "own.", "h."
@@ -37,7 +36,7 @@ class FedDyn:
 
     alpha: Annotated[float, Field(gt=0)] = 0.1
 
-    def unfit(self, optimizer: Optimizer, privacy: Any, rule: Aggregator) -> str:  # noqa: ARG002
+    def unfit(self, optimizer: Any, privacy: Any, rule: Aggregator) -> str:  # noqa: ARG002
         """Return what FedDyn lacks: the mean on the server."""
         return needs_mean("FedDyn", rule, "the server's correction is the mean of the clients'")
 

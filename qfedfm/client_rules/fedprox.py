@@ -8,7 +8,6 @@ from pydantic import Field
 from ..aggregation import Aggregator
 from ..declaration import declared
 from ..params import Params, Specs, difference
-from ..training import Optimizer
 from .client_rule import Setting
 
 
@@ -24,7 +23,7 @@ class FedProx:
 
     mu: Annotated[float, Field(ge=0)] = 0.01
 
-    def unfit(self, optimizer: Optimizer, privacy: Any, rule: Aggregator) -> str:  # noqa: ARG002
+    def unfit(self, optimizer: Any, privacy: Any, rule: Aggregator) -> str:  # noqa: ARG002
         """Return an empty string: FedProx goes with everything."""
         return ""
 

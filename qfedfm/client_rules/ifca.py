@@ -16,7 +16,6 @@ from ..aggregation.updates import Info, Selects
 from ..declaration import declared
 from ..params import Params, Specs
 from ..seeds import stream
-from ..training import Optimizer
 from .client_rule import Setting
 
 
@@ -35,7 +34,7 @@ class Ifca:
 
     clusters: Annotated[int, Field(ge=2)] = 2
 
-    def unfit(self, optimizer: Optimizer, privacy: Any, rule: Aggregator) -> str:  # noqa: ARG002
+    def unfit(self, optimizer: Any, privacy: Any, rule: Aggregator) -> str:  # noqa: ARG002
         """Return what cannot be: privacy, and a rule that selects clients by what it remembers of all."""
         if privacy is not None:
             return f"Ifca reports the model that fits a client's rows best, which {type(privacy).__name__} cannot hide"

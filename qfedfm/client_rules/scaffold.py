@@ -15,7 +15,7 @@ from ..aggregation import Aggregator, Context, Updates
 from ..aggregation.updates import Info, weighted_sum
 from ..declaration import declared
 from ..params import Params, Specs
-from ..training import Optimizer, Sgd
+from ..training import Sgd
 from .client_rule import Setting, inner_state, needs_mean, outer_state, shares, turned
 
 CONTROL, OWN = "control.", "own."
@@ -35,7 +35,7 @@ class Scaffold:
     round, so a client must not go further than half a period in a round.
     """
 
-    def unfit(self, optimizer: Optimizer, privacy: Any, rule: Aggregator) -> str:  # noqa: ARG002
+    def unfit(self, optimizer: Any, privacy: Any, rule: Aggregator) -> str:  # noqa: ARG002
         """Return what SCAFFOLD lacks: plain gradient descent on clients, the mean on the server."""
         if not isinstance(optimizer, Sgd) or optimizer.momentum:
             return (

@@ -25,8 +25,19 @@ from ..heads.model import Model
 from ..params import Params, Specs, difference, stack, unstack
 from ..privacy import WITHHELD_LOSS, DpSgd, LocalDp, check_budget
 from ..seeds import stream
-from ..training import Adam, Lane, Optimizer, Schedule, SeededDescent, train_cohort
+from ..training import (
+    Adam,
+    CircuitOptimizer,
+    Lane,
+    LayerWise,
+    Optimizer,
+    QuantumNaturalGradient,
+    Schedule,
+    SeededDescent,
+    train_cohort,
+)
 from ..training.cohort import MEMORY_BUDGET, steps_in
+from ..training.rules import rule_of
 from .evaluation import evaluate
 from .messages import SERVER, Channel, Encoded, Report
 
@@ -52,7 +63,7 @@ class Training:
     are none); a list gives one weight for each class, for everybody.
     """
 
-    optimizer: Optimizer = Adam()
+    optimizer: Optimizer | CircuitOptimizer = Adam()
     batch_size: int = 16
     epochs: int = 1
     steps: int | None = None
@@ -79,6 +90,15 @@ class Training:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"Training.{name}: expected at least 1; got {value}")
+        self._check_optimizer()
+
+    def _check_optimizer(self) -> None:
+        """Refuse options that the optimiser has no use for."""
+        if isinstance(self.privacy, DpSgd) and not isinstance(self.optimizer, Optimizer | LayerWise):
+            raise ConfigurationError(
+                f"Training.privacy: DpSgd hides rows in their gradients, and {type(self.optimizer).__name__} looks at "
+                "them in other ways too: train by Adam, Sgd or LayerWise, or use LocalDp"
+            )
         changing = {
             "rule": self.rule is not None and not isinstance(self.rule, Chooses),
             "max_grad_norm": self.max_grad_norm is not None,
@@ -86,6 +106,12 @@ class Training:
             "gradient": self.gradient is not None,
         }
         changes = [name for name, changed in changing.items() if changed]
+        along = isinstance(self.optimizer, Optimizer | LayerWise | QuantumNaturalGradient)
+        if not along and (some := [name for name in changes if name in ("rule", "max_grad_norm")]):
+            raise ConfigurationError(
+                f"Training.{some[0]}: {type(self.optimizer).__name__} does not go along gradients, which {some[0]} "
+                "changes: leave it out, or train by Sgd or Adam"
+            )
         if isinstance(self.optimizer, SeededDescent) and changes:
             raise ConfigurationError(
                 f"Training.{changes[0]}: SeededDescent goes along random directions and takes no gradient, which "
@@ -96,13 +122,13 @@ class Training:
         """Return how many minibatches a client with so many rows takes in a round."""
         return steps_in(rows, self.batch_size, self.epochs, self.steps)
 
-    def optimizer_in(self, round: int) -> Optimizer:
+    def optimizer_in(self, round: int) -> Optimizer | CircuitOptimizer:
         """Return the optimiser with its learning rates of a round."""
         if self.schedule is None:
             return self.optimizer
         factor = self.schedule.factor(round)
         rates = {part: factor * rate for part, rate in self.optimizer.rates.items()}
-        moved: Optimizer = replace(self.optimizer, lr=factor * self.optimizer.lr, rates=rates)  # type: ignore[type-var]
+        moved: Optimizer | CircuitOptimizer = replace(self.optimizer, lr=factor * self.optimizer.lr, rates=rates)  # type: ignore[type-var]
         return moved
 
     def rates_in(self, round: int, specs: Specs) -> dict[str, float]:
@@ -293,7 +319,8 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
     looks = _looks(cohorts, opened)
     starts = looks.starts
     params = stack([_whole(cohorts[one.federation], one, start) for one, start in zip(opened, starts, strict=True)])
-    fresh = first.training.optimizer.init({name: tensor[:1] for name, tensor in params.items()})
+    optimised = rule_of(first.training.optimizer, first.model, opened[0].round)
+    fresh = optimised.init({spec.name: params[spec.name][:1] for spec in first.model.specs if spec.trainable})
     for one in opened:
         cohort = cohorts[one.federation]
         generator = stream(cohort.seed, "order", one.client, one.round)
@@ -321,6 +348,7 @@ def _all_at_once(cohorts: Sequence[Cohort], opened: Sequence[Opened]) -> list[Lo
             adjust=rule.adjust if rule and not seeded else None,
             known=stack([_known(cohorts[one.federation], one, rule) for one in opened]) if rule else None,
             class_weights=None if weights[0] is None else torch.stack([w for w in weights if w is not None]),
+            round=opened[0].round,
         )
     after = unstack(trained.state) if fresh else [{}] * len(opened)
     examples = trained.examples

@@ -2,10 +2,11 @@
 
 from .drawing import describe, draw, draw_text
 from .fisher import quantum_fisher
+from .generators import GeneratorLayer, generator_layers
 from .library import load, names
 from .lightcone import dead_weights
 from .measure import meyer_wallach, probabilities, purity, reduced_density, samples
-from .overlaps import client_fidelities, fidelity, fidelity_kernel
+from .overlaps import client_fidelities, compute_uncompute, fidelity, fidelity_kernel
 from .pennylane import lower, to_pennylane
 from .program import Circuit, Gate, Observable, Program, assemble, pauli_z, z_on_every_wire
 from .qasm import read
@@ -15,16 +16,19 @@ from .statevector import simulate, state_bytes, states
 __all__ = [
     "Circuit",
     "Gate",
+    "GeneratorLayer",
     "Observable",
     "Program",
     "assemble",
     "client_fidelities",
+    "compute_uncompute",
     "dead_weights",
     "describe",
     "draw",
     "draw_text",
     "fidelity",
     "fidelity_kernel",
+    "generator_layers",
     "load",
     "lower",
     "meyer_wallach",

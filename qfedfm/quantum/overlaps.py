@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import CircuitError
-from .program import Program
+from .expr import Expr
+from .program import Gate, Observable, Program, assemble
 from .statevector import MEMORY_BUDGET, state_bytes, states
 
 
@@ -86,3 +87,39 @@ def client_fidelities(
 def squared_overlaps(a: Tensor, b: Tensor) -> Tensor:
     """Return |<a_i|b_j>|^2, (..., I, J), of the columns of `a` (..., 2^n, I) and of `b` (..., 2^n, J)."""
     return torch.view_as_real(a.mH @ b).square().sum(-1)
+
+
+def compute_uncompute(program: Program) -> tuple[Program, Observable]:
+    """Return a circuit and an observable whose expectation value is the fidelity of two sets of weights.
+
+    The circuit is U(x, w), then U(x, v)^dagger; weights v are named "NAME.other". The observable is the projector on
+    all zeros, in 2^n words of Z that are read from the same shots. It is what a machine can run in place of `fidelity`.
+    """
+    slots = [*program.slots, *(-_renamed(slot) for slot in program.slots)]
+    undone = [
+        Gate(
+            _INVERSES.get(gate.name, gate.name),
+            gate.wires,
+            tuple(angle + len(program.slots) if isinstance(angle, int) else -angle for angle in gate.angles),
+        )
+        for gate in reversed(program.gates)
+    ]
+    weights = {spec.name: spec.shape for spec in program.weights}
+    weights |= {f"{name}.other": shape for name, shape in weights.items()}
+    both = assemble(program.n_wires, [*program.gates, *undone], slots, dict(program.inputs), weights)
+    wires = range(program.n_wires)
+    words = [tuple((wire, "Z") for wire in wires if chosen >> wire & 1) for chosen in range(2**program.n_wires)]
+    return both, tuple((0.5**program.n_wires, word) for word in words)
+
+
+_INVERSES = {"s": "sdg", "sdg": "s", "t": "tdg", "tdg": "t", "sx": "sxdg", "sxdg": "sx"}
+"""Gates without an angle that are not their own inverse, up to a phase."""
+
+
+def _renamed(expr: Expr) -> Expr:
+    """Return an expression of the other set of weights."""
+    if expr.op == "weight":
+        return Expr("weight", (f"{expr.args[0]}.other", expr.args[1]))
+    if expr.op in ("const", "input"):
+        return expr
+    return Expr(expr.op, tuple(_renamed(arg) for arg in expr.args))

@@ -7,8 +7,7 @@ each gradient is that of the client's own mean loss, so a cohort's result equals
 floating-point rounding.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,12 +17,13 @@ from torch import Tensor
 from ..backends import Executor, Usage
 from ..codecs.seeds import Seeded
 from ..errors import ConfigurationError
-from ..heads.losses import row_losses
 from ..heads.model import Model
 from ..parallel import side_by_side
 from ..params import Params, Specs
-from ..privacy import DpSgd, per_example_gradients
+from ..privacy import DpSgd
 from .optimizers import Optimizer
+from .problem import Privacy, Problem
+from .rules import CircuitOptimizer, Rule, rule_of
 from .seeded_descent import SeededDescent, Walk
 
 Adjust = Callable[[Params, Params, Params, Params, Specs], Params]
@@ -38,13 +38,13 @@ class Lane:
     """One client's part of a training job.
 
     rows: (n,) positions of its training rows in the feature table. generator: its own stream, which orders its
-    minibatches. optimizer: may differ from another lane's in learning rates only. noise: the stream of its noise, where
-    training is private, or of its directions under `SeededDescent`.
+    minibatches and gives its optimiser random directions. optimizer: may differ from another lane's in learning rates
+    only. noise: the stream of its noise, where training is private, or of its directions under `SeededDescent`.
     """
 
     rows: np.ndarray
     generator: np.random.Generator
-    optimizer: Optimizer
+    optimizer: Optimizer | CircuitOptimizer
     noise: np.random.Generator | None = None
 
 
@@ -85,6 +85,7 @@ def train_cohort(
     adjust: Adjust | None = None,
     known: Params | None = None,
     class_weights: Tensor | None = None,
+    round: int = 1,
 ) -> Trained:
     """Train every lane from its own row of `params` and return new tensors.
 
@@ -97,7 +98,7 @@ def train_cohort(
     executor: the machine that runs the model's circuits, those of all clients in a step as one submission; None
     simulates them exactly. max_grad_norm: longer gradients, over all trainable parameters of a client, are shortened to
     it. adjust: changes every step's gradients, after privacy and shortening, by what each client knows, `known`
-    {name: (C, *shape)}.
+    {name: (C, *shape)}. round: of the federation, for optimisers that change with it.
     """
     if not lanes or not all(len(lane.rows) for lane in lanes):
         raise ConfigurationError("train_cohort needs at least one client, and at least one row from each")
@@ -113,6 +114,7 @@ def train_cohort(
         raise ConfigurationError(
             "train_cohort: SeededDescent needs Lane.noise for its directions, and has no gradients to change"
         )
+    rule = rule_of(lanes[0].optimizer, model, round)
     schedules = [_schedule(lane, batch_size, epochs, steps, privacy) for lane in lanes]
     order = sorted(range(len(lanes)), key=lambda lane: -len(schedules[lane]))
     copies = 4 * model.dtype.itemsize * sum(spec.size for spec in model.specs) if privacy else 0  # of each row's own
@@ -120,7 +122,7 @@ def train_cohort(
     if executor:
         model, size = model.on(executor), len(lanes)
     usage = [Usage()] * len(lanes)
-    state = lanes[0].optimizer.init(params) if state is None else state
+    state = rule.init(_trained(model, params)) if state is None else state
     new = {name: tensor.clone() for name, tensor in params.items()}
     new_state = {name: tensor.clone() for name, tensor in state.items()}
     loss, walked = torch.zeros(len(lanes), dtype=model.dtype), dict[int, Seeded]()
@@ -138,9 +140,10 @@ def train_cohort(
         facts = {name: t[index].to(table.device) for name, t in (known or {}).items()}
         start = {name: t.clone() for name, t in part.items()} if adjust else {}
 
-        def refined(grads: Params, live: Params, active: int) -> Params:
+        def refine(grads: Params, params: Params) -> Params:
             grads = grads if max_grad_norm is None else _shortened(grads, max_grad_norm)
-            return adjust(grads, live, _first(start, active), _first(facts, active), shared) if adjust else grads
+            active = len(next(iter(params.values())))
+            return adjust(grads, params, _first(start, active), _first(facts, active), shared) if adjust else grads
 
         weight = None if class_weights is None else class_weights[index].to(table)
         mine = [lanes[i] for i in chosen], [schedules[i] for i in chosen], weight
@@ -148,7 +151,7 @@ def train_cohort(
         if descent:
             walk = Walk.of(descent, [(n, len(schedules[i])) for i in chosen if (n := lanes[i].noise)])
         losses, used = _train_chunk(
-            model, part, part_state, table, labels, *mine, batch_size, privacy, executor, refined, walk
+            model, part, part_state, table, labels, *mine, batch_size, privacy, executor, refine, walk or rule
         )
         loss[index] = losses.to(loss.device)
         for i, some in zip(chosen, used, strict=True):
@@ -200,8 +203,8 @@ def _train_chunk(
     batch_size: int,
     privacy: DpSgd | None,
     executor: Executor | None,
-    refined: Callable[[Params, Params, int], Params],
-    walk: Walk | None,
+    refine: Callable[[Params, Params], Params],
+    rule: Rule,
 ) -> tuple[Tensor, list[Usage]]:
     """Train lanes, ordered by falling number of steps, in place; return each lane's mean last loss, and usage."""
     device = table.device
@@ -219,7 +222,6 @@ def _train_chunk(
     )
     places = torch.arange(rows.shape[2], device=device)
     total, seen = (torch.zeros(len(lanes), dtype=model.dtype, device=device) for _ in range(2))
-    learnt = [spec.name for spec in model.specs if spec.trainable]
     noise = [lane.noise for lane in lanes if lane.noise]
     expected = torch.tensor([min(batch_size, len(lane.rows)) for lane in lanes], device=device)
     usage = [Usage()] * len(lanes)
@@ -227,72 +229,34 @@ def _train_chunk(
         active = int((taken > step).sum())
         index, size = rows[:active, step], sizes[:active, step]
         mask = places < size[:, None]
-        live = _first(params, active)
-        wanted = labels[index]
-        weight = None if class_weights is None else class_weights[:active].gather(1, wanted)
-        shown = mask.reshape(-1, 1) if privacy else mask.repeat_interleave(2, dim=0) if walk else mask
-        with _counting(executor, shown, active, usage):
-            batch = table[index], wanted
-            if privacy:
-                losses, each = per_example_gradients(model, live, *batch, learnt, weight)
-            elif walk:
-                rate = rates[learnt[0]][:active]
-                losses, grads = walk.gradients(step, model, live, learnt, *batch, mask, size, rate, weight)
-            else:
-                losses, grads = _mean_gradients(model, live, learnt, *batch, mask, size, weight)
+        live, wanted = _first(params, active), labels[index]
+        private = None
         if privacy:
-            divisor = expected[:active] if privacy.sampling == "poisson" else size
-            grads = privacy.gradient(each, mask, divisor, noise[:active])
+            private = Privacy(privacy, expected[:active] if privacy.sampling == "poisson" else size, noise[:active])
+        problem = Problem(
+            model,
+            live,
+            table[index],
+            wanted,
+            mask,
+            size,
+            weight=None if class_weights is None else class_weights[:active].gather(1, wanted),
+            generators=[lane.generator for lane in lanes[:active]],
+            executor=executor,
+            usage=usage,
+            privacy=private,
+            refine=refine,
+        )
         with torch.no_grad():
-            lanes_of = _first(state, active)
-            trained = {name: live[name] for name in learnt}
-            lanes[0].optimizer.step(
-                trained,
-                refined(dict(zip(learnt, grads, strict=True)), trained, active),
-                lanes_of,
-                {name: rates[name][:active] for name in learnt},
-            )
+            losses = rule.advance(problem, _trained(model, live), _first(state, active), _first(rates, active))
             counts = step >= last_epoch[:active]
-            total[:active] += (losses.detach() * mask).sum(1) * counts
+            total[:active] += (losses * mask).sum(1) * counts
             seen[:active] += size * counts
     return total / seen.clamp(min=1), usage
 
 
-@contextmanager
-def _counting(executor: Executor | None, mask: Tensor, active: int, usage: list[Usage]) -> Iterator[None]:
-    """Run the circuits of rows in the mask only, and add what they took to the usage of the active lanes, in place.
-
-    mask: (active, R), or (active * R, 1) where every row stands for a client of its own.
-    """
-    if executor is None:
-        yield
-        return
-    with executor.only(mask):
-        yield
-    found = executor.take_usage()
-    of_lane = len(found) // active
-    for lane in range(active if found else 0):
-        usage[lane] = sum(found[lane * of_lane : (lane + 1) * of_lane], usage[lane])
-
-
-def _mean_gradients(
-    model: Model,
-    live: Params,
-    learnt: Sequence[str],
-    features: Tensor,
-    labels: Tensor,
-    mask: Tensor,
-    size: Tensor,
-    weight: Tensor | None,
-) -> tuple[Tensor, Sequence[Tensor]]:
-    """Return the loss of each row (C, R) and the gradients of each client's mean over its real rows."""
-    leaves = {name: live[name].detach().requires_grad_() for name in learnt}
-    outputs = model.apply(live | leaves, features)
-    losses = row_losses(outputs, labels)
-    if weight is not None:
-        losses = losses * weight
-    loss = (losses * mask).sum(1) / size
-    return losses, torch.autograd.grad(loss.sum(), list(leaves.values()), materialize_grads=True)
+def _trained(model: Model, params: Params) -> Params:
+    return {spec.name: params[spec.name] for spec in model.specs if spec.trainable}
 
 
 def _first(tensors: Params, active: int) -> Params:

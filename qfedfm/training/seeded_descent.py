@@ -21,10 +21,9 @@ from torch import Tensor
 from ..codecs.seeds import Seeded, direction, draw_seeds
 from ..declaration import declared
 from ..errors import ConfigurationError
-from ..heads.losses import row_losses
-from ..heads.model import Model
 from ..params import Params
 from .optimizers import check_rates, spread
+from .problem import Problem
 
 
 @declared
@@ -56,13 +55,14 @@ class SeededDescent:
             param.sub_(spread(rates[name], param) * grads[name])
 
 
-@dataclass(frozen=True)
+@dataclass
 class Walk:
     """A cohort's directions: spacing h, seeds (C, steps) uint64, and how far it went along each, (C, steps)."""
 
     spacing: float
     seeds: NDArray[np.uint64]
     scalars: NDArray[np.float64]
+    _taken: int = 0
 
     @classmethod
     def of(cls, descent: SeededDescent, lanes: Sequence[tuple[np.random.Generator, int]]) -> "Walk":
@@ -72,45 +72,33 @@ class Walk:
             seeds[i, :steps] = draw_seeds(steps, generator)
         return cls(descent.spacing, seeds, np.zeros(seeds.shape))
 
-    def gradients(
-        self,
-        step: int,
-        model: Model,
-        live: Params,
-        learnt: Sequence[str],
-        features: Tensor,
-        labels: Tensor,
-        mask: Tensor,
-        size: Tensor,
-        rates: Tensor,
-        weight: Tensor | None = None,
-    ) -> tuple[Tensor, Sequence[Tensor]]:
-        """Return the loss of each row, mean of both sides (C, R), and s z for each parameter in `learnt`.
+    def init(self, params: Params) -> Params:  # noqa: ARG002
+        """Return the empty state."""
+        return {}
 
-        features: (C, R, F). labels, mask, weight of each loss: (C, R). size: real rows (C,). rates: (C,). Notes how far
-        the step will go.
+    def advance(self, problem: Problem, params: Params, state: Params, rates: Params) -> Tensor:  # noqa: ARG002
+        """Go one step along the next direction, as far as the losses on both sides say, and note how far.
+
+        Returns the mean of both losses for each row, (C, R).
         """
-        active, shapes = len(labels), [live[name].shape[1:] for name in learnt]
+        step, active = self._taken, len(problem.labels)
+        self._taken += 1
+        shapes = [tensor.shape[1:] for tensor in params.values()]
         sizes = [shape.numel() for shape in shapes]
         z = torch.from_numpy(np.stack([direction(int(seed), sum(sizes)) for seed in self.seeds[:active, step]]))
-        parts = [
-            part.reshape(active, *shape).to(live[name])
-            for name, part, shape in zip(learnt, torch.split(z, sizes, dim=1), shapes, strict=True)
-        ]
-        away = {name: self.spacing * part for name, part in zip(learnt, parts, strict=True)}
-        sides = {
-            name: torch.stack([t + away.get(name, 0), t - away.get(name, 0)], dim=1).flatten(0, 1)
-            for name, t in live.items()
+        parts = {
+            name: part.reshape(tensor.shape).to(tensor)
+            for (name, tensor), part in zip(params.items(), torch.split(z, sizes, dim=1), strict=True)
         }
-        with torch.no_grad():
-            outputs = model.apply(sides, features.repeat_interleave(2, dim=0))
-            losses = row_losses(outputs, labels.repeat_interleave(2, dim=0)).view(active, 2, -1)
-            if weight is not None:
-                losses = losses * weight.unsqueeze(1)
-        ahead, behind = ((losses * mask.unsqueeze(1)).sum(2) / size.unsqueeze(1)).unbind(1)
+        away = {name: self.spacing * part for name, part in parts.items()}
+        sides = {name: torch.stack([t + away[name], t - away[name]], dim=1).flatten(0, 1) for name, t in params.items()}
+        ahead, behind = problem.value(sides).view(active, 2).unbind(1)
         slopes = (ahead - behind) / (2 * self.spacing)
-        self.scalars[:active, step] = -(rates * slopes).double().cpu().numpy()
-        return losses.mean(1), [spread(slopes, part) * part for part in parts]
+        rate = next(iter(rates.values()))
+        self.scalars[:active, step] = -(rate * slopes).double().cpu().numpy()
+        for name, tensor in params.items():
+            tensor.sub_(spread(rate, tensor) * (spread(slopes, tensor) * parts[name]))
+        return ((ahead + behind) / 2).unsqueeze(1).expand(problem.labels.shape)
 
     def made(self, lane: int, steps: int) -> Seeded:
         """Return seeds and scalars of one client that took so many steps."""
