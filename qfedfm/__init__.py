@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         trust,
     )
     from .arms import twins
+    from .callbacks import Callback, EarlyStopping, LiveChart
     from .citations import cite
     from .comparison import Comparison, compare
     from .data import IID, Dirichlet, Natural, NaturalSplit, QuantitySkew, Shards
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from .experiment import Experiment
     from .federation import Clients, Training
     from .installation import about
+    from .mlflow_logger import MlflowLogger
     from .result import Result
     from .runs import run
     from .sweeps import sweep
@@ -50,11 +52,15 @@ if TYPE_CHECKING:
 _HOMES = {
     "about": "installation",
     "cite": "citations",
+    "Callback": "callbacks",
     "Clients": "federation",
     "Comparison": "comparison",
     "Dirichlet": "data",
     "Estimate": "estimation",
+    "EarlyStopping": "callbacks",
     "Experiment": "experiment",
+    "LiveChart": "callbacks",
+    "MlflowLogger": "mlflow_logger",
     "FederatedClassifier": "estimator",
     "IID": "data",
     "Natural": "data",
@@ -75,12 +81,16 @@ _HOMES = {
 __version__ = "0.1.0"
 __all__ = [
     "IID",
+    "Callback",
     "Clients",
     "Comparison",
     "Dirichlet",
+    "EarlyStopping",
     "Estimate",
     "Experiment",
     "FederatedClassifier",
+    "LiveChart",
+    "MlflowLogger",
     "Natural",
     "NaturalSplit",
     "QfedfmError",

@@ -25,8 +25,8 @@ Line = dict[str, Any]
 class Callback:
     """The methods that are called; all may be left out, and none has to call the one here."""
 
-    def run_started(self, experiment: Experiment, directory: Path, rounds: Sequence[Line]) -> None:
-        """Called once, with the rounds that an earlier attempt and the untrained model left (round 0 at least)."""
+    def run_started(self, experiment: Experiment, directory: Path, rounds: Sequence[Line]) -> str | None:
+        """Called once, with the rounds that are recorded, round 0 at least. A text says why none should follow."""
 
     def round_started(self, round: int) -> None:
         """Called before a round's clients are chosen."""
@@ -109,11 +109,10 @@ class EarlyStopping:
             raise ConfigurationError(wrong)
         self._best, self._since = math.inf, 0
 
-    def run_started(self, experiment: Experiment, directory: Path, rounds: Sequence[Line]) -> None:  # noqa: ARG002
+    def run_started(self, experiment: Experiment, directory: Path, rounds: Sequence[Line]) -> str | None:  # noqa: ARG002
         """Begin anew with the rounds that are there."""
         self._best, self._since = math.inf, 0
-        for line in rounds:
-            self.round_ended(line)
+        return [None, *map(self.round_ended, rounds)][-1]
 
     def round_ended(self, line: Line) -> str | None:
         """Return why the run should stop, if it should."""

@@ -18,13 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .aggregation.admissible import admit
 from .attacks import Attack, Backdoor, DataAttack
 from .backbones import features
 from .backends import Exact, Executor, Session, Usage
+from .callbacks import Callbacks, LiveChart, in_notebook
 from .client_rules import Chooses, Setting
 from .data import Assignment, Dataset, Split, assign, split
 from .environment import environment
-from .errors import ConfigurationError, RunError, nearest
+from .errors import ClientError, ConfigurationError, RunError, nearest
 from .evidence import METRICS, by_client, by_model, headline, tables
 from .experiment import Experiment
 from .federation import Channel, Cohort, Evaluation, LocalEngine, Round, Server, evaluate, run_round
@@ -35,7 +37,7 @@ from .heads.model import Model
 from .params import Params, difference, params_hash, stack
 from .progress import Progress
 from .qkd import KeepsAccount, NamesNodes
-from .records import EXPERIMENT, JOBS, REPORT, Checkpoint, RunDirectory, refuse_existing
+from .records import CHECKPOINT, EXPERIMENT, JOBS, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
 from .seeds import stream
 from .training import CircuitOptimizer, Lane, train_cohort
@@ -377,6 +379,7 @@ def run(
     *,
     resume: bool = False,
     progress: bool = True,
+    callbacks: Sequence[Any] = (),
     intervene: Intervention | None = None,
     max_qpu_seconds: float | None = None,
 ) -> Result:
@@ -384,11 +387,14 @@ def run(
 
     directory: made anew and never overwritten; by default a new folder under runs/. resume: go on where the directory's
     last checkpoint stands (or start, if there is none), with the same outcome as an unbroken run; a finished run is
-    loaded. intervene: see `Cohort`. max_qpu_seconds: the time on a quantum processor that all attempts at this run may
-    take together; a job that would pass it is not sent. Raises `ClientError` when a client fails and `BackendError`
-    when the machine does; everything up to the round before is kept.
+    loaded. callbacks: what else happens, see `callbacks.Callback`; in a notebook a `LiveChart` is among them if
+    `progress` is shown. intervene: see `Cohort`. max_qpu_seconds: the time on a quantum processor that all attempts at
+    this run may take together; a job that would pass it is not sent. Raises `ClientError` when a client fails and
+    `BackendError` when the machine does; everything up to the round before is kept.
     """
-    experiment = Experiment.of(experiment)
+    experiment, watching = Experiment.of(experiment), Callbacks(callbacks)
+    if progress and in_notebook() and not any(isinstance(one, LiveChart) for one in callbacks):
+        watching = Callbacks([*callbacks, LiveChart()])
     folder = choose(experiment, directory, resume)
     if resume and folder.exists():
         record = _opened(folder, experiment)
@@ -396,7 +402,7 @@ def run(
             checkpoint = record.checkpoint()
             record.clean(checkpoint)
             if checkpoint is None or checkpoint.round < experiment.rounds:
-                _resume(experiment, record, checkpoint, progress, intervene, max_qpu_seconds)
+                _resume(experiment, record, checkpoint, progress, watching, intervene, max_qpu_seconds)
             return _finished(folder)
     refuse_existing(folder)
     experiment.check()
@@ -411,11 +417,13 @@ def run(
         journal=folder / JOBS,
         max_qpu_seconds=max_qpu_seconds,
     )
+    if experiment.training.rule is None:
+        admit(experiment.aggregation, federation.server.per_round)
     # what cannot run at all fails here, before there is a directory; but a machine's jobs have to be written down there
     untrained = None if federation.executor else measure([federation])[0]
     record = RunDirectory.create(folder, experiment.save, facts, environment())
     with record.locked():
-        _carry_out(federation, record, untrained or measure([federation])[0], progress)
+        _carry_out(federation, record, untrained or measure([federation])[0], progress, watching)
         return _finished(folder)
 
 
@@ -424,6 +432,7 @@ def _resume(
     record: RunDirectory,
     checkpoint: Checkpoint | None,
     progress: bool,
+    callbacks: Callbacks,
     intervene: Intervention | None,
     max_qpu_seconds: float | None,
 ) -> None:
@@ -447,21 +456,36 @@ def _resume(
     )
     if checkpoint:
         federation.restore(checkpoint.round, checkpoint.tensors)
-    _carry_out(federation, record, None if checkpoint else measure([federation])[0], progress)
+    _carry_out(federation, record, None if checkpoint else measure([federation])[0], progress, callbacks)
 
 
-def _carry_out(federation: Federation, record: RunDirectory, untrained: dict[str, Any] | None, progress: bool) -> None:
+def _carry_out(
+    federation: Federation,
+    record: RunDirectory,
+    untrained: dict[str, Any] | None,
+    progress: bool,
+    callbacks: Callbacks,
+) -> None:
     """Run all rounds that are left and say in the events how it went; untrained: round 0, if it is not recorded yet."""
     record.event("start", round=federation.server.round, key_source=federation.experiment.seal.keys.source)
+    reason: str | None = None
     try:
         if untrained is not None:
             _remember(federation, record, {"round": 0, **untrained})
-        _rounds(federation, record, progress)
+        reason = _rounds(federation, record, progress, callbacks)
     except BaseException as error:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, ClientError):
+            callbacks.call("client_failed", error.round, error.client, error.reason)
         trace = "".join(traceback.format_exception(error))
-        record.event("stopped", round=federation.server.round, reason=str(error) or type(error).__name__, trace=trace)
+        record.event("stopped", round=federation.server.round, reason=reason, trace=trace)
         raise
-    record.event("finished", round=federation.server.round)
+    else:
+        record.event("finished", round=federation.server.round, **({"reason": reason} if reason else {}))
+    finally:
+        callbacks.call("run_ended", reason)
+        for failure in callbacks.failures:
+            record.event("callback", **failure)
 
 
 def _opened(folder: Path, experiment: Experiment) -> RunDirectory:
@@ -481,26 +505,38 @@ def _finished(folder: Path) -> Result:
     return result
 
 
-def _rounds(federation: Federation, record: RunDirectory, progress: bool) -> None:
-    """Run the rounds that are left, each appended, synced and checkpointed before the next begins."""
+def _rounds(federation: Federation, record: RunDirectory, progress: bool, callbacks: Callbacks) -> str | None:
+    """Run the rounds that are left, each appended, synced and checkpointed before the next begins.
+
+    Returns why a callback wanted no further round, None if all were run.
+    """
     experiment, server = federation.experiment, federation.server
-    shown = headline(federation.prepared.dataset.task)
+    shown, checkpoint = headline(federation.prepared.dataset.task), record.checkpoint()
+    past = record.rounds(checkpoint) if checkpoint else []
+    wishes = callbacks.call("run_started", experiment, record.folder, past)
     with Progress("federating", experiment.rounds, server.round, enabled=progress) as bar:
         while server.round < experiment.rounds:
+            if reasons := [wish for wish in wishes if isinstance(wish, str)]:
+                return "; ".join(reasons)
+            callbacks.call("round_started", server.round + 1)
             wall, cpu = perf_counter(), process_time()
             try:
                 outcome = run_round(server, federation.engine)
             finally:
                 _account(federation, record)
-            for client, reason in outcome.excluded.items():
-                record.event("excluded", round=outcome.number, client=client, reason=reason)
-            result = measure([federation])[0]
-            _remember(federation, record, describe(outcome) | result)
+            for client, why in outcome.excluded.items():
+                record.event("excluded", round=outcome.number, client=client, reason=why)
+                callbacks.call("client_failed", outcome.number, client, why)
+            line = describe(outcome) | measure([federation])[0]
+            wishes = callbacks.call("round_ended", line)
+            _remember(federation, record, line)
+            callbacks.call("checkpoint", server.round, record.folder / CHECKPOINT)
             record.event("round", round=outcome.number, wall_s=perf_counter() - wall, cpu_s=process_time() - cpu)
             bar.advance(
                 f"round {outcome.number}/{experiment.rounds}  train loss {outcome.train_loss:.3f}  "
-                f"test {METRICS[shown].label} {result['test'][shown]:.3f}"
+                f"test {METRICS[shown].label} {line['test'][shown]:.3f}"
             )
+    return None
 
 
 def _account(federation: Federation, record: RunDirectory) -> None:
