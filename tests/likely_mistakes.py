@@ -1,7 +1,7 @@
 """The mistakes that people make most, as code: what `docs/errors.md` shows and `test_likely_mistakes` provokes.
 
-Each is a title, a snippet that runs in an empty folder with `qf` and `np` at hand, and the error it ends in. Run this
-file to write the page again.
+Each is a title, a snippet that runs in an empty folder with `qf`, `np` and `Path` at hand, and the error it ends in.
+Run this file to write the page again.
 """
 
 import contextlib
@@ -16,7 +16,6 @@ from typing import NamedTuple
 import numpy as np
 
 import qfedfm as qf
-from qfedfm.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "errors.md"
@@ -40,7 +39,7 @@ SMALL = """\
 points, labels = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
 data = qf.data.from_arrays(points, labels, clients=["north"] * 30 + ["south"] * 30)
 """
-TABLE = 'open("reviews.csv", "w").write("text,label,shop\\nfine,good,a\\npoor,bad,b\\n")\n'
+TABLE = 'Path("reviews.csv").write_text("text,label,shop\\nfine,good,a\\npoor,bad,b\\n")\n'
 
 MISTAKES = (
     Mistake("A field that does not exist", "qf.Experiment(round=3)"),
@@ -49,7 +48,7 @@ MISTAKES = (
     Mistake("A name in place of an object", 'qf.Experiment(aggregation="krum")'),
     Mistake(
         "Several mistakes in one file",
-        'open("e.toml", "w").write(\'roundz = 3\\n[head]\\nkind = "Variationel"\\n[training]\\nbatch_size = 0\\n\')\n'
+        'Path("e.toml").write_text(\'roundz = 3\\n[head]\\nkind = "Variationel"\\n[training]\\nbatch_size = 0\\n\')\n'
         'qf.Experiment.load("e.toml")',
     ),
     Mistake("A file that is not there", 'qf.run("experiment.toml")'),
@@ -153,7 +152,7 @@ def provoke(mistake: Mistake) -> BaseException:
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         os.chdir(folder)
         try:
-            exec(mistake.code, {"qf": qf, "np": np, "main": main, "__name__": "__main__"})
+            exec(mistake.code, {"qf": qf, "np": np, "Path": Path, "__name__": "__main__"})
         except Exception as error:  # noqa: BLE001
             return error
         finally:
