@@ -264,6 +264,8 @@ def _check(arguments: argparse.Namespace) -> None:
     experiment = _load(arguments.file, arguments.settings)
     experiment.check()
     print(f"{arguments.file}: a valid experiment, {experiment.identity[:8]}")
+    if plateau := experiment.plateau():
+        print(plateau)
 
 
 def _compare(arguments: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from .backends import (
     Machine,
     Measured,
     ParameterShift,
+    RuntimeMitigation,
     Session,
     Spsa,
 )
@@ -90,6 +91,8 @@ class Estimate:
 
     circuit: depth, two-qubit gates and estimated fidelity of the circuit on the device; of the deepest if there are
     several. price: of a second, in whatever currency; max_qpu_seconds: a budget; None if it was not stated.
+    readout_corrected: whether readout errors are, which takes a calibration in each job. plateau: a warning that shots
+    would hide the gradients with which training begins.
     """
 
     experiment: str
@@ -99,6 +102,8 @@ class Estimate:
     methods: tuple[Method, ...]
     price: float | None = None
     max_qpu_seconds: float | None = None
+    readout_corrected: bool = False
+    plateau: str | None = None
 
     def rounds_within(self, method: Method, seconds: float) -> int:
         """Return how many rounds so many seconds pay for, by the mean round, after evaluating the untrained model."""
@@ -131,6 +136,10 @@ class Estimate:
             f"{self.experiment} on {self.device}: {self.rounds} rounds; nothing was sent",
             f"circuit: depth {self.circuit.depth}, {self.circuit.two_qubit_gates} two-qubit gates, estimated fidelity "
             + fidelity,
+            "readout errors are corrected, with a calibration in each job"
+            if self.readout_corrected
+            else "readout errors are not corrected",
+            *([self.plateau] if self.plateau else []),
         ]
         heads = ("", "jobs", "circuits", "executions", "QPU s", "quick s") + (("money",) if self.price else ())
         frame = self.to_frame()
@@ -169,7 +178,8 @@ def estimate(
     experiment = Experiment.of(experiment)
     device = backend or experiment.backend
     if isinstance(device, Fake) and device.shots:
-        device = FakeRuntime(device.device, device.shots, transpilations=device.transpilations)
+        asked = RuntimeMitigation(readout=device.mitigated and device.noise)
+        device = FakeRuntime(device.device, device.shots, asked, transpilations=device.transpilations)
     if not isinstance(device, IBM | FakeRuntime):
         raise ConfigurationError(
             f'estimate: {device!r} is no device that bills its time; name one, IBM("ibm_torino") or '
@@ -191,7 +201,17 @@ def estimate(
             methods.append(Method(gradient, counting.total("train"), counting.total("evaluation")))
             circuits += counting.compiled
     deepest = max(circuits, key=lambda cost: (cost.two_qubit_gates or 0, cost.depth or 0))
-    return Estimate(experiment.name, machine.name, deepest, experiment.rounds, tuple(methods), price, max_qpu_seconds)
+    return Estimate(
+        experiment.name,
+        machine.name,
+        deepest,
+        experiment.rounds,
+        tuple(methods),
+        price,
+        max_qpu_seconds,
+        device.mitigation.readout,
+        replace(experiment, backend=device).plateau(),
+    )
 
 
 class Counting:

@@ -7,6 +7,11 @@ from typing import Self
 from tqdm import tqdm
 
 
+def say(text: str) -> None:
+    """Print a line where progress goes."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201  (this is what it is for)
+
+
 class Progress:
     """Counts steps of `total`, beginning at `done`; `advance(text)` shows one more, with what it has to say."""
 
@@ -21,7 +26,7 @@ class Progress:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update()
         elif self.enabled:
-            print(f"{self.title}: {text}", file=sys.stderr, flush=True)  # noqa: T201  (this is the progress line)
+            say(f"{self.title}: {text}")
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from . import key_account, plots
 from .backbones import Backbone
-from .backends import Exact
+from .backends import IBM, Exact
 from .client_rules import Chooses
 from .data import as_items
 from .data.dataset import Task
@@ -286,7 +286,8 @@ class Result:
         if isinstance(backend, Exact):
             return f"{text} (exact simulation)"
         shots = f", {totals['shots']} shots" if totals["shots"] else ""
-        seconds = f", {totals['qpu_seconds']:.1f} QPU seconds" if totals["qpu_seconds"] else ""
+        billed = "billed" if isinstance(backend, IBM) else "estimated, none billed"
+        seconds = f", {totals['qpu_seconds']:.1f} QPU seconds ({billed})" if totals["qpu_seconds"] else ""
         where = "evaluated there too" if self.experiment.evaluation == "backend" else "evaluated by exact simulation"
         return f"{text}{shots}{seconds} on {backend!r} ({where})"
 

@@ -35,7 +35,7 @@ from .federation.evaluation import utility_on
 from .federation.messages import SERVER
 from .heads.model import Model
 from .params import Params, difference, params_hash, stack
-from .progress import Progress
+from .progress import Progress, say
 from .qkd import KeepsAccount, NamesNodes
 from .records import CHECKPOINT, EXPERIMENT, JOBS, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
@@ -419,10 +419,15 @@ def run(
     )
     if experiment.training.rule is None:
         admit(experiment.aggregation, federation.server.per_round)
+    plateau = experiment.plateau()
+    if plateau and progress:
+        say(plateau)
     # what cannot run at all fails here, before there is a directory; but a machine's jobs have to be written down there
     untrained = None if federation.executor else measure([federation])[0]
     record = RunDirectory.create(folder, experiment.save, facts, environment())
     with record.locked():
+        if plateau:
+            record.event("plateau", text=plateau)
         _carry_out(federation, record, untrained or measure([federation])[0], progress, watching)
         return _finished(folder)
 

@@ -61,6 +61,13 @@ def test_check_reads_without_running(file, capsys):
     assert sorted(path.name for path in Path().iterdir()) == ["data.safetensors", "experiment.toml"]
 
 
+def test_check_tells_of_a_plateau_before_anything_is_paid(file, capsys):
+    wide = "head={kind='Variational', circuit='strongly_entangling', sizes={n=8, layers=4}}"
+    for shots, told in ((16, True), (100_000, False)):
+        assert main(["check", file, "--set", wide, "--set", f"backend={{kind='Shots', shots={shots}}}"]) == 0
+        assert ("Plateau: " in capsys.readouterr().out) == told
+
+
 def test_four_mistakes_show_four_errors(tmp_path, capsys):
     (tmp_path / "e.toml").write_text(MISTAKES)
     for command in ("check", "run", "compare"):

@@ -79,6 +79,9 @@ def test_a_fake_device_is_counted_as_the_real_one():
     fake = Fake("manila", shots=64, transpilations=1)
     one, other = (qf.estimate(short(evaluation="exact"), device, gradients=[Spsa()]) for device in (fake, DEVICE))
     assert one == other
+    raw = qf.estimate(short(evaluation="exact"), dataclasses.replace(fake, mitigated=False), gradients=[Spsa()])
+    assert (one.readout_corrected, raw.readout_corrected) == (True, False)
+    assert raw.methods[0].training.executions < one.methods[0].training.executions
 
 
 def test_what_bills_nothing_cannot_be_estimated():
@@ -101,6 +104,7 @@ def test_the_command_prints_both_methods_and_sends_nothing(tmp_path, capsys):
     assert "nothing was sent" in printed
     assert "two-qubit gates, estimated fidelity 0." in printed
     assert "ParameterShift(" in printed
+    assert "readout errors are corrected" in printed
     assert "Spsa(" in printed
     assert "money" in printed
     assert main(["estimate", str(tmp_path / "exp.toml")]) == 1

@@ -6,7 +6,7 @@ import torch
 from tiny import experiment
 
 import qfedfm as qf
-from qfedfm.backends import Exact, Session, Shots
+from qfedfm.backends import Exact, Mitigated, Session, Shots
 from qfedfm.errors import ConfigurationError
 from qfedfm.heads import Linear, Variational
 from qfedfm.inference import _looks, client_models, predict
@@ -30,6 +30,11 @@ def test_without_confidence_every_row_takes_all_shots(trained, items):
     assert found.shots.tolist() == [256 * settings] * 20
     assert found.saved == 0
     assert not found.decided.any()
+
+
+def test_shots_of_a_readout_calibration_are_no_rows(trained, items):
+    found = predict(trained.model, items[:1], Mitigated(Shots(256)), confidence=None)
+    assert (found.shots.tolist(), found.full) == ([256], 256)
 
 
 def test_many_shots_come_to_the_exact_probabilities(trained, items):

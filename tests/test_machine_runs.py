@@ -8,7 +8,7 @@ import pytest
 from tiny import experiment
 
 import qfedfm as qf
-from qfedfm.backends import Exact, ParameterShift, Shots, Spsa
+from qfedfm.backends import Exact, Fake, ParameterShift, Shots, Spsa
 from qfedfm.backends.simulated import ShotsMachine
 from qfedfm.data import IID
 from qfedfm.errors import BackendError, ConfigurationError
@@ -23,6 +23,10 @@ HEAD = Variational("angle_ring", {"n": 2})
 
 def sampled(**changes):
     return experiment(**{"head": HEAD, "backend": Shots(64)} | changes)
+
+
+def events(folder):
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
 
 
 def training(**changes):
@@ -73,6 +77,39 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(tmp_path):
     assert len(whole.rounds) == 4
 
 
+def test_a_run_on_a_fake_device_that_stops_goes_on_with_the_same_model(tmp_path, monkeypatch):
+    # its readout is calibrated again, with the same outcome and a cost of its own
+    monkeypatch.setenv("QFEDFM_CACHE", str(tmp_path / "cache"))
+    asked = sampled(backend=Fake("manila", 64, transpilations=1), training=training(gradient=Spsa(), steps=1), rounds=2)
+    whole = qf.run(asked, tmp_path / "whole", progress=False)
+
+    def stop(client, round, delta):
+        if round == 2:
+            raise RuntimeError("stopped")
+        return delta
+
+    with pytest.raises(qf.QfedfmError):
+        qf.run(asked, tmp_path / "cut", progress=False, intervene=stop)
+    cut = qf.run(asked, tmp_path / "cut", resume=True, progress=False)
+    assert [line["params"] for line in cut.rounds] == [line["params"] for line in whole.rounds]
+    assert cut.ledger.totals()["executions"] == whole.ledger.totals()["executions"]
+    assert cut.ledger.totals()["shots"] == whole.ledger.totals()["shots"] + 2 * 8192
+    assert "mitigated=True" in repr(whole)
+    assert "QPU seconds (estimated, none billed)" in repr(whole)
+
+
+def test_a_plateau_is_told_before_the_run_and_recorded(tmp_path, capsys):
+    head = Variational("strongly_entangling", {"n": 6, "layers": 2})
+    flat = sampled(head=head, backend=Shots(4), evaluation="exact", training=training(steps=1), rounds=1)
+    result = qf.run(flat, tmp_path / "run")
+    (event,) = (some for some in events(result.directory) if some["event"] == "plateau")
+    assert event["text"].startswith("Plateau")
+    assert event["text"] in capsys.readouterr().err
+    assert dataclasses.replace(flat, backend=Shots(100_000)).plateau() is None
+    assert dataclasses.replace(flat, backend=Exact()).plateau() is None
+    assert dataclasses.replace(flat, head=Mlp()).plateau() is None
+
+
 def test_private_training_runs_on_a_machine_row_by_row(tmp_path):
     private = training(privacy=DpSgd(sampling="permutation"), gradient=Spsa())
     result = qf.run(sampled(training=private), tmp_path / "run", progress=False)
@@ -91,8 +128,7 @@ def test_a_machine_that_fails_stops_the_run_and_excludes_nobody(tmp_path, monkey
     clients = Clients(count=3, partition=IID(), failing="exclude", quorum=1)
     with pytest.raises(BackendError, match="on fire"):
         qf.run(sampled(clients=clients), tmp_path / "run", progress=False)
-    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
-    assert "on fire" in events[-1]["reason"]
+    assert "on fire" in events(tmp_path / "run")[-1]["reason"]
     monkeypatch.undo()
     assert qf.run(sampled(clients=clients), tmp_path / "run", resume=True, progress=False).finished
 

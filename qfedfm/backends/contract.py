@@ -32,7 +32,8 @@ ShotCounts = int | NDArray[np.int64] | None
 class Cost:
     """What a submission takes, or took.
 
-    circuits: rows times measurement settings. shots: over all circuits, 0 if exact. jobs: submissions to the machine.
+    circuits: rows times measurement settings, for each noise scale; those of a readout calibration are not among them,
+    but in all other numbers. shots: over all circuits, 0 if exact. jobs: submissions to the machine.
     qpu_seconds: time on a quantum processor: what is billed, on a fake device what would be, 0 on other simulators.
     depth, two_qubit_gates, fidelity: of one compiled circuit, the last a product of gate and readout fidelities; None
     where nothing is compiled for hardware.

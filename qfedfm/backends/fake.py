@@ -10,6 +10,7 @@ The snapshots belong to qiskit-ibm-runtime; this is the only place where its fak
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +24,7 @@ from ..quantum.program import Observable, Program
 from .aer import probabilities
 from .contract import Array, Cost, Machine, Session, ShotCounts, shot_counts
 from .measurement import draw, estimates, readings
+from .mitigation import MitigatedMachine, ReadoutInversion
 from .qiskit_noise import device_misread, device_noise, misread
 from .qpu_time import rep_delay_seconds, usage_seconds
 from .simulated import Compiled, LocalMachine, ShotNumber
@@ -42,12 +44,20 @@ class Fake:
 
     shots: in each measurement setting of a row, None for the noisy values without statistical error. noise: False
     leaves transpilation, layout and costs and takes the errors away. transpilations: how many to choose the best from.
+    mitigated: readout errors are inverted, as `ReadoutInversion()` does; False gives the device as it is. Inside
+    `Mitigated` the methods named there take the place of this one.
     """
 
     device: str
     shots: ShotNumber | None = 1024
     noise: bool = True
     transpilations: Annotated[int, Field(ge=1)] = 20
+    mitigated: bool = True
+
+    @property
+    def raw(self) -> "Fake":
+        """The same device without mitigation."""
+        return replace(self, mitigated=False)
 
     def check(self) -> None:
         """Raise `ConfigurationError` for an unknown device, `MissingExtraError` without qiskit-ibm-runtime."""
@@ -55,7 +65,8 @@ class Fake:
 
     def connect(self, session: Session) -> Machine:
         """Return the simulated device; raises as `check`."""
-        return FakeMachine(session, self)
+        machine = FakeMachine(session, self)
+        return MitigatedMachine(machine, (ReadoutInversion(),)) if self.mitigated and self.noise else machine
 
 
 def devices() -> tuple[str, ...]:

@@ -1,7 +1,8 @@
-"""Error mitigation around any machine: `Mitigated(Fake("manila"), (ReadoutInversion(),))`.
+"""Error mitigation around any machine: `Mitigated(Aer(noise=file), (ReadoutInversion(),))`.
 
 Readout inversion measures what reading does to each wire and measures observables that make up for it (`readout`). It
-costs two circuits now and then and hardly any variance, and belongs into training. Zero-noise extrapolation
+costs two circuits now and then and hardly any variance, belongs into training, and is what `Fake` does unless told
+otherwise; the methods named in `Mitigated` take the place of that. Zero-noise extrapolation
 (`zero_noise`) runs everything several times with more noise and pays for evaluation with thousands of shots.
 
 The wrapped machine does all the work and keeps its name for what it runs; only expectation values are combined. What a
@@ -31,12 +32,13 @@ from .zero_noise import ZeroNoise
 class ReadoutInversion:
     """Inversion of readout errors, wire by wire.
 
-    shots: of each of the two calibration circuits. max_age: submissions until it is calibrated anew; it is too as soon
-    as the machine reports a new calibration of its own.
+    shots: of each of the two calibration circuits. max_age: submissions until it is calibrated anew; None calibrates
+    anew only where the machine reports a new calibration of its own or other qubits are used. The calibration of a
+    resumed run is then the same as before; with an age it is another one.
     """
 
     shots: ShotNumber = 8192
-    max_age: Annotated[int, Field(ge=1)] = 100
+    max_age: Annotated[int, Field(ge=1)] | None = None
 
 
 @declared
@@ -65,7 +67,18 @@ class Mitigated:
 
     def connect(self, session: Session) -> Machine:
         """Open the machine inside; raises what that raises."""
-        return MitigatedMachine(self.backend.connect(session), self.methods)
+        backend = self.backend.raw if isinstance(self.backend, MitigatesItself) else self.backend
+        return MitigatedMachine(backend.connect(session), self.methods)
+
+
+@runtime_checkable
+class MitigatesItself(Protocol):
+    """A backend that mitigates unless told otherwise."""
+
+    @property
+    def raw(self) -> Backend:
+        """The same without mitigation."""
+        ...
 
 
 @runtime_checkable
@@ -153,7 +166,8 @@ class MitigatedMachine:
         parts = [self.machine.estimate(self._scaled(compiled, scale)[0], rows, shots) for scale in self.scales]
         if self.inversion is not None and self._known(compiled, shots) is None:
             inside, _ = self._calibrator(compiled)
-            parts.append(self.machine.estimate(inside, 2, None if shots is None else self.inversion.shots))
+            cost = self.machine.estimate(inside, 2, None if shots is None else self.inversion.shots)
+            parts.append(replace(cost, circuits=0))  # as its circuits are no rows
         return _together(parts)
 
     def submit(self, compiled: Plain, angles: Array, shots: ShotCounts, key: str) -> Handle:
@@ -246,8 +260,9 @@ class MitigatedMachine:
         """Return the calibration that is remembered, unless it is too old or the machine has changed since."""
         assert self.inversion is not None
         known = self._memory.get(self._place(compiled, shots))
-        current = known is not None and known.age < self.inversion.max_age and known.calibrated == self._state()
-        return known if current else None
+        if known is None or known.calibrated != self._state():
+            return None
+        return known if self.inversion.max_age is None or known.age < self.inversion.max_age else None
 
     def _state(self) -> str | None:
         return self.machine.calibrated if isinstance(self.machine, Transpiling) else None
@@ -268,10 +283,12 @@ class MitigatedMachine:
             return known, None
         inside, angles = self._calibrator(compiled)
         state, number = self._state(), None if shots is None else self.inversion.shots
-        measured = self.machine.collect(self.machine.submit(inside, angles, number, f"{key}/readout"))
+        at, _ = self._place(compiled, shots)
+        name = f"readout of {at}, {state}" if self.inversion.max_age is None else f"{key}/readout"
+        measured = self.machine.collect(self.machine.submit(inside, angles, number, name))
         known = Remembered(checked(Calibration(measured.values, measured.variances)), state)
         self._memory[self._place(compiled, shots)] = known
-        return known, measured.cost
+        return known, replace(measured.cost, circuits=0)
 
 
 def _together(parts: Sequence[Cost]) -> Cost:

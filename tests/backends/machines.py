@@ -78,6 +78,7 @@ def unlimited(backend: Backend) -> Reference:
     return reference
 
 
+FAKE = Fake("manila", 2000, mitigated=False)
 MACHINES = [
     Case("exact", Exact(), ideal, 1 - 1e-12),
     Case("shots", Shots(2000), ideal, 0.98),
@@ -90,7 +91,7 @@ MACHINES = [
     Case("aer", Aer(shots=None), ideal, 1 - 1e-12, either=True),
     Case("aer_shots", Aer(shots=2000), ideal, 0.98, either=True),
     Case("fake_ideal", Fake("manila", None, noise=False), ideal, 1 - 1e-12, needs="qiskit_ibm_runtime", either=True),
-    Case("fake", Fake("manila", 2000), unlimited(Fake("manila", None)), 0.9, True, "qiskit_ibm_runtime", either=True),
+    Case("fake", FAKE, unlimited(FAKE), 0.9, True, "qiskit_ibm_runtime", either=True),
 ]
 
 

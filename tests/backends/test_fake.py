@@ -17,6 +17,7 @@ CIRCUIT = load("strongly_entangling", {"n": 4, "layers": 2})
 OBSERVABLES = (*CIRCUIT.observables, ((0.7, ((0, "X"), (3, "Y"))), (-0.4, ((1, "Z"),)), (0.1, ())))
 FLAT = flatten(CIRCUIT.program, OBSERVABLES).program
 ANGLES = np.random.default_rng(1).uniform(-3, 3, (6, len(FLAT.slots)))
+RAW = Fake("manila", shots=None, mitigated=False)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -54,7 +55,7 @@ def test_wires_that_are_measured_without_a_gate():
 def test_noisy_values_are_those_of_the_snapshots_own_sampler_readout_included():
     # the snapshot's `run` builds its own noise model of the whole device and lets Aer sample 20,000 shots a circuit;
     # 30 values, chi-square of 30 degrees of freedom below 60 in 999 of 1000 draws
-    machine = Fake("manila", shots=None).connect(Session())
+    machine = RAW.connect(Session())
     compiled = machine.compile(FLAT, OBSERVABLES)
     noisy = machine.collect(machine.submit(compiled, ANGLES, None, "k")).values
     shots, frequencies = 20_000, []
@@ -76,7 +77,7 @@ def test_both_readout_errors_of_the_calibration_are_used():
     # a wire in |0> and in |1> is misread with different probabilities
     t = symbols("input", "t", (1,))
     program = assemble(1, [Gate("rx", (0,), (0,))], [t[0]], {"t": (1,)}, {})
-    machine = Fake("manila", shots=None).connect(Session())
+    machine = RAW.connect(Session())
     compiled = machine.compile(program, [((1.0, ((0, "Z"),)),)])
     (qubit,) = machine.layout(compiled)
     read = machine.collect(machine.submit(compiled, np.array([[0.0], [np.pi]]), None, "k")).values[:, 0]
@@ -90,15 +91,15 @@ def test_both_readout_errors_of_the_calibration_are_used():
 
 def test_samples_have_the_spread_that_they_claim():
     # 30 values, chi-square as above
-    exact, sampled = run(Fake("manila", shots=None)), run(Fake("manila"), 4000)
+    exact, sampled = run(RAW), run(RAW, 4000)
     assert (((sampled.values - exact.values) ** 2) / sampled.variances).sum() < 60
-    np.testing.assert_array_equal(run(Fake("manila"), 4000).values, sampled.values)
-    rows = run(Fake("manila"), np.array([10, 4000] * 3))
+    np.testing.assert_array_equal(run(RAW, 4000).values, sampled.values)
+    rows = run(RAW, np.array([10, 4000] * 3))
     assert rows.shots.tolist() == [20, 8000] * 3
 
 
 def test_costs_are_those_of_the_device():
-    machine = Fake("manila").connect(Session())
+    machine = RAW.connect(Session())
     compiled = machine.compile(FLAT, CIRCUIT.observables)
     cost, transpiled = machine.estimate(compiled, 528, 1024), compiled.transpiled
     assert (cost.circuits, cost.shots, cost.jobs) == (528, 528 * 1024, 1)
@@ -110,7 +111,7 @@ def test_costs_are_those_of_the_device():
 
 
 def test_what_ran_is_in_the_metadata():
-    about = run(Fake("manila"), 10).metadata
+    about = run(RAW, 10).metadata
     assert about["calibrated"] == FakeManilaV2().properties().last_update_date.isoformat()
     assert sorted(about) == ["calibrated", "layout", "seed"]
     assert len(set(about["layout"])) == 4
@@ -119,7 +120,7 @@ def test_what_ran_is_in_the_metadata():
 def test_names_of_devices():
     assert {"manila", "torino", "fractional"} <= set(devices())
     assert len(devices()) > 40
-    names = {Fake(name).connect(Session()).name for name in ("manila", "FakeManilaV2", "fake_manila")}
+    names = {Fake(name, mitigated=False).connect(Session()).name for name in ("manila", "FakeManilaV2", "fake_manila")}
     assert names == {"fake_manila"}
     with pytest.raises(ConfigurationError, match=r"no fake device 'manilla'.*mean 'manila'"):
         Fake("manilla").check()
