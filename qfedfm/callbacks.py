@@ -17,6 +17,7 @@ from typing import Any, Literal
 from .errors import ConfigurationError, nearest
 from .evidence import METRICS
 from .experiment import Experiment
+from .progress import in_notebook
 
 Line = dict[str, Any]
 """A round as rounds.jsonl remembers it; see `Result.rounds`."""
@@ -196,12 +197,3 @@ def _score(line: Line, part: str, metric: str) -> float:
     if metric not in scores:
         raise ConfigurationError(f"{metric} is no metric of this task; it has {', '.join(scores)}")
     return math.nan if scores[metric] is None else float(scores[metric])
-
-
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
-    import sys
-
-    shell = sys.modules.get("IPython")
-    found = shell.get_ipython() if shell else None
-    return found is not None and hasattr(found, "kernel")

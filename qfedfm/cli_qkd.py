@@ -183,9 +183,9 @@ def _eve(name: str, fraction: float) -> "Eavesdropper | None":
 def _save(path: Path | None, draw: Callable[..., "Axes"]) -> None:
     if path is None:
         return
-    from .report import canvas
+    from .svg import canvas
 
-    ax = draw(ax=canvas())
+    ax = draw(ax=canvas((6.4, 3.6)))
     figure = ax.get_figure(root=True)
     try:
         figure.savefig(path, dpi=150)  # type: ignore[union-attr]  # canvas() has a figure

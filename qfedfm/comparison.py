@@ -12,13 +12,15 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import key_account, plots
+from . import key_account, latex, plots, sections
 from .arms import Arm, load_arm, prepared_for, train_arm, twins, unfair
 from .cache import write_atomically
+from .data import assign, split
 from .data.dataset import Outlined, Task
 from .environment import environment
 from .equal_cost import UNITS, Hold, cut, spent, unequal
@@ -27,8 +29,9 @@ from .evidence import METRICS, Paired, fairness, mean_interval, paired, verdict
 from .experiment import Experiment
 from .federation import Clients
 from .records import EXPERIMENT, REPORT, RunDirectory
-from .report import LIMITS, Report, Section, canvas, environment_rows, svg, write
+from .report import Report, Section, picture, write
 from .runs import Prepared, choose
+from .svg import canvas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,6 +176,47 @@ class Comparison:
             )
         return pd.DataFrame(rows)
 
+    def statistics(self) -> "pd.DataFrame":
+        """Return one row per twin: the paired difference, its 95 % interval, the tests' p values and the seeds."""
+        import pandas as pd
+
+        rows = [
+            {
+                "twin": twin,
+                "difference": result.difference,
+                "95 % low": result.low,
+                "95 % high": result.high,
+                "paired t, p": _or_nan(result.p_difference),
+                f"TOST p (margin {result.margin:g})": _or_nan(result.p_equivalence),
+                "Wilcoxon p": _or_nan(result.p_wilcoxon),
+                "seeds": result.n,
+            }
+            for twin, result in self.results.items()
+        ]
+        return pd.DataFrame(rows)
+
+    def excluded(self) -> "pd.DataFrame":
+        """Return arm, client and how many rounds of all seeds went on without it; empty where all took part."""
+        import pandas as pd
+
+        rows = [
+            (arm.name, client)
+            for arm in self.arms
+            for trial in self.chosen[arm.name].values()
+            for line in trial.rounds
+            for client in line.get("excluded", ())
+        ]
+        frame = pd.DataFrame(rows, columns=["arm", "client"])
+        return frame.groupby(["arm", "client"], sort=False).size().rename("rounds").reset_index()
+
+    def _of_clients(self) -> list[tuple[str, int, str, float | None]]:
+        return [
+            (arm.name, seed, client, scores[self.metric])
+            for arm in self.arms
+            for seed, trial in self.chosen[arm.name].items()
+            for client, scores in trial.rounds[-1]["per_client"].items()
+        ]
+
     def clients(self) -> "pd.DataFrame":
         """Return the mean test metric of each client's own rows, one column per arm, averaged over seeds.
 
@@ -219,12 +263,37 @@ class Comparison:
         return write(_report(self), self.directory / REPORT)
 
     def __repr__(self) -> str:
-        table = self.table().to_string(index=False, float_format=lambda x: f"{x:.4f}")
+        table = self.table().to_string(index=False, float_format=_shown)
         return "\n".join([*self.verdicts, *self.cautions, "", table])
 
     def _repr_html_(self) -> str:
-        verdicts = "".join(f"<p><b>{html.escape(sentence)}</b></p>" for sentence in self.verdicts)
-        return verdicts + self.table().to_html(index=False, float_format=lambda x: f"{x:.4f}")
+        sentences = [f"<p><b>{html.escape(sentence)}</b></p>" for sentence in self.verdicts]
+        sentences += [f"<p>{html.escape(sentence)}</p>" for sentence in self.cautions]
+        tables = (
+            frame.to_html(index=False, na_rep="–", float_format=_shown) for frame in (self.table(), self.statistics())
+        )
+        return "".join([*sentences, *tables])
+
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        """Return parameters, test metric and paired difference of each arm as a LaTeX table (booktabs).
+
+        Intervals, 95 % t over seeds, stand in brackets; with one seed there are none.
+        """
+        rows = []
+        for arm in self.arms:
+            mean, its = mean_interval(self.scores(arm.name)), self.results.get(arm.name)
+            rows.append(
+                (
+                    arm.name,
+                    sum(arm.parameters.values()),
+                    latex.interval(mean.mean, mean.low, mean.high),
+                    latex.interval(its.difference, its.low, its.high) if its else "",
+                )
+            )
+        name = METRICS[self.metric].label
+        about = f"Test {name}, mean over {plots.count(len(self.seeds), 'seed')} [95 % t interval]; paired by seed."
+        columns = ("arm", "parameters", f"test {name}", f"{self.arms[0].name} minus it")
+        return latex.table(columns, rows, about if caption is None else caption, label)
 
     @classmethod
     def load(cls, directory: str | Path) -> "Comparison":
@@ -311,11 +380,17 @@ def _arms(
             data = prepared_for(arm, known, progress)
             if wrong := _no_metric(metric, data.dataset.task):
                 raise ConfigurationError(wrong)
+            parts = split(data.dataset, arm.seed, arm.validation, arm.test)
+            dealt = assign(
+                arm.clients.partition, data.dataset, parts, arm.clients.count, arm.seed, arm.clients.min_rows
+            )
+            record.keep_partition(dealt.counts(data.dataset, parts))
             if done and done[0].fingerprint != data.dataset.fingerprint:
                 raise RunError(f"the data has changed since {record.folder} began: start a new comparison elsewhere")
+            began = perf_counter()
             outcome = train_arm(name, arm, data, seeds, grids[name], record.attempts(), progress)
             write_atomically(file, json.dumps(asdict(outcome)).encode())
-            record.event("arm", name=name)
+            record.event("arm", name=name, wall_s=perf_counter() - began)
         done.append(load_arm(file))
     return done
 
@@ -377,62 +452,122 @@ def _no_metric(metric: str, task: Task) -> list[str]:
     ]
 
 
+def _or_nan(number: float | None) -> float:
+    return np.nan if number is None else number
+
+
+def _shown(number: float) -> str:
+    return f"{number:.4f}"
+
+
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
 def _report(comparison: Comparison) -> Report:
-    experiment, clients = comparison.experiment, comparison.experiment.clients
+    import pandas as pd
+
+    experiment, clients, metric = comparison.experiment, comparison.experiment.clients, comparison.metric
     record = RunDirectory(comparison.directory)
     failed = [(arm.name, t) for arm in comparison.arms for t in arm.trials if t.failed]
-    keys, label = experiment.seal.keys.source, METRICS[comparison.metric].label
-    sheet = canvas(plots.rows_size(len(comparison.results)))
-    sections = [
+    keys, label, seeds = experiment.seal.keys.source, METRICS[metric].label, len(comparison.seeds)
+    held = {name: sections.held(arm) for name, arm in _experiments(comparison).items()}
+    circuits = [one for several in held.values() for one in several]
+    counts = record.partition()
+    found = [
         Section(
             f"{_sentence(comparison.arms[0].name)} against its twins",
-            f"Last round's {label} on held-out test rows, mean over {len(comparison.seeds)} seeds with "
+            f"Last round's {label} on held-out test rows, mean over {seeds} seeds with "
             "95 % t intervals. "
             f"{_tried(comparison)}; each seed's was chosen on its own validation rows."
             + (f" The last round is that {comparison._held}." if comparison.budget is not None else ""),
-            svg(comparison.plot_differences(sheet), "paired differences, subject minus each twin"),
-            f"{_sentence(comparison.arms[0].name)} minus each twin, one tick a seed; mean and 95 % interval.",
+            (
+                picture(
+                    comparison.plot_differences(canvas((4.6, plots.rows_size(len(comparison.results))[1]))),
+                    "paired differences, subject minus each twin",
+                    f"{_sentence(comparison.arms[0].name)} minus each twin",
+                ),
+            ),
             comparison.table(),
         ),
-        Section("Learning curves", "", svg(comparison.plot(ax=canvas()), "test metric against rounds for each arm")),
+        *([Section("Read with care", " ".join(comparison.cautions))] if comparison.cautions else []),
         Section(
             "Statistics",
             "Paired by seed. TOST tests whether the difference is smaller than the margin.",
-            table=_statistics(comparison),
+            table=comparison.statistics(),
         ),
         Section(
-            "Each client",
-            f"Mean {label} over seeds on each client's own test rows, where they define it.",
-            table=comparison.clients(),
+            "Learning curves",
+            "On the test rows, at the chosen learning rates; round 0 is the untrained model.",
+            sections.curves(comparison.plot, list(dict.fromkeys((metric, "loss")))),
         ),
+        sections.clients(
+            pd.DataFrame(comparison._of_clients(), columns=["rule", "seed", "client", metric]),
+            metric,
+            comparison.clients(),
+            "on each client's own test rows, where they define it, mean over seeds",
+        ),
+        *sections.judged(
+            _judged(comparison, counts), f"Test rows of all {seeds} seeds together, after the last round."
+        ),
+        *sections.partition(counts, f"{_clients_text(clients)}; seed {comparison.seeds[0]} is shown."),
+        *sections.circuit({name: several for name, several in held.items() if several}),
         Section(
             "Ledger",
             "Per seed, at the chosen learning rate, counted from the envelopes that were really sealed and opened. "
-            f"Keys: {keys}{key_account.NOTES.get(keys, '')}.",
+            f"Keys: {keys}{key_account.NOTES.get(keys, '')}. {_seconds(record)}",
             table=comparison.costs(),
         ),
     ]
-    if comparison.cautions:
-        sections.insert(1, Section("Read with care", " ".join(comparison.cautions)))
+    excluded = comparison.excluded()
+    if len(excluded):
+        text = "These clients failed in a round and it went on without them; a single run of a seed says why."
+        found.insert(1, Section("Excluded", text, table=excluded))
     if failed:
         texts = "; ".join(f"{name}, seed {t.seed}, rate {t.rate:g}: {t.failed}" for name, t in failed)
-        sections.append(Section("Federations that failed", texts))
+        found.append(Section("Federations that failed", texts))
     return Report(
         f"{experiment.name}: {type(experiment.data).__name__}, {_clients_text(clients)}, {experiment.rounds} rounds",
         comparison.verdicts,
-        tuple(sections),
-        environment_rows(record.environment()),
+        tuple(found),
+        sections.environment(record.environment(), experiment, circuits),
         _command(comparison),
         (
-            *LIMITS,
+            *sections.limits(experiment, circuits),
             "Each twin is compared on its own; nothing is corrected for the number of comparisons.",
             "Learning rates were tuned on a small grid; other hyper-parameters were equal for all arms and not tuned.",
         ),
     )
+
+
+def _experiments(comparison: Comparison) -> dict[str, Experiment]:
+    """Return the experiment of each arm, the user's own or the default ones."""
+    folders = [comparison.directory / f"arm-{number}" for number in range(len(comparison.arms))]
+    if not (folders[0] / EXPERIMENT).exists():
+        return dict(twins(comparison.experiment))
+    return {a.name: Experiment.load(f / EXPERIMENT) for a, f in zip(comparison.arms, folders, strict=True)}
+
+
+def _judged(comparison: Comparison, counts: "pd.DataFrame | None") -> dict[str, tuple["pd.DataFrame", "pd.DataFrame"]]:
+    """Return each arm's confusion and reliability, summed over seeds; nothing where they are not recorded."""
+    found = {}
+    for arm in comparison.arms:
+        last = [trial.rounds[-1] for trial in comparison.chosen[arm.name].values()]
+        if not all("confusion" in line for line in last):
+            return {}
+        confused = np.sum([line["confusion"] for line in last], axis=0)
+        bins = {name: np.sum([line["reliability"][name] for line in last], 0) for name in last[0]["reliability"]}
+        named = [] if counts is None else counts["class"].unique().tolist()
+        classes = named if len(named) == len(confused) else [f"class {i}" for i in range(len(confused))]
+        found[arm.name] = sections.confusion_table(confused, classes), sections.reliability_table(bins)
+    return found
+
+
+def _seconds(record: RunDirectory) -> str:
+    spent = {e["name"]: e["wall_s"] for e in record.events() if e["event"] == "arm" and "wall_s" in e}
+    if not spent:
+        return ""
+    return "Wall seconds for all seeds and rates: " + ", ".join(f"{name} {s:.1f}" for name, s in spent.items()) + "."
 
 
 def _tried(comparison: Comparison) -> str:
@@ -462,22 +597,3 @@ def _command(comparison: Comparison) -> str:
 def _clients_text(clients: Clients) -> str:
     count = "natural clients" if clients.count is None else f"{clients.count} clients"
     return f"{count} ({type(clients.partition).__name__})"
-
-
-def _statistics(comparison: Comparison) -> "pd.DataFrame":
-    import pandas as pd
-
-    rows = [
-        {
-            "twin": twin,
-            "difference": result.difference,
-            "95 % low": result.low,
-            "95 % high": result.high,
-            "paired t, p": result.p_difference,
-            f"TOST p (margin {result.margin:g})": result.p_equivalence,
-            "Wilcoxon p": result.p_wilcoxon,
-            "seeds": result.n,
-        }
-        for twin, result in comparison.results.items()
-    ]
-    return pd.DataFrame(rows)

@@ -32,6 +32,7 @@ from .federation.clients import travelling
 from .heads import Head, HoldsCircuit, Variational
 from .heads.model import Model, Precision
 from .kinds import build, kind_of, override, to_table
+from .notebook import declaration
 from .params import stack
 from .quantum import simulate
 from .seal import Aead, Seal
@@ -249,6 +250,9 @@ class Experiment:
         down = sum(spec.size * spec.torch_dtype.itemsize for spec in (*specs, *told))
         report = {"rows": 100, "steps": 100, "executions": 10000, "loss": 0.6931471805599453}
         return {"model": down + len(json.dumps({})), "update": up + len(json.dumps(report))}
+
+    def _repr_html_(self) -> str:
+        return declaration(self, f"Experiment '{self.name}', where it differs from the default")
 
     @cached_property
     def identity(self) -> str:

@@ -1,4 +1,4 @@
-"""The account of a run's keys: what each link's sessions came to, what is left, and who had to be left out.
+"""The account of a run's keys: what each link's sessions came to and what is left.
 
 Read from the run's events, into which a key source that keeps account (simulated quantum links do) writes every session
 and, after each round, the balance of each link.
@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import plots
-from .report import Section, canvas, svg
+from .report import Section, picture
+from .svg import canvas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,32 +59,18 @@ def plot_balances(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
 
 
 def sections(events: Events, source: str) -> tuple[Section, ...]:
-    """Return the parts of a report on keys and exclusions; none where there is nothing to say."""
-    import pandas as pd
-
-    found = []
+    """Return the part of a report on quantum keys; none where there is nothing to say."""
     held, left = sessions(events), balances(events)
-    if len(left):
-        note = "simulated and protect nothing in the real world" if source == "qkd-simulated" else f"from {source}"
-        found.append(
-            Section(
-                "Quantum keys",
-                f"What each link's sessions came to; the keys are {note}. QBER: of the bits that "
-                "were reconciled, or of the test basis where a session was given up before.",
-                svg(plot_balances(left, canvas()), "key left on each link after each round"),
-                "Key left in store on each link after each round.",
-                _by_link(held, left),
-            )
-        )
-    excluded = [
-        {name: event[name] for name in ("round", "client", "reason")}
-        for event in events
-        if event["event"] == "excluded"
-    ]
-    if excluded:
-        text = "These clients were chosen and could not take part; the round went on without them, never in clear."
-        found.append(Section("Excluded", text, table=pd.DataFrame(excluded)))
-    return tuple(found)
+    if not len(left):
+        return ()
+    note = "simulated and protect nothing in the real world" if source == "qkd-simulated" else f"from {source}"
+    text = (
+        f"What each link's sessions came to; the keys are {note}. QBER: of the bits that were reconciled, or of the "
+        "test basis where a session was given up before."
+    )
+    caption = "key left in store on each link after each round"
+    drawn = picture(plot_balances(left, canvas()), caption, caption)
+    return (Section("Quantum keys", text, (drawn,), _by_link(held, left)),)
 
 
 def _by_link(held: "pd.DataFrame", left: "pd.DataFrame") -> "pd.DataFrame":

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
+from .notebook import table
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -57,6 +59,12 @@ class Ledger:
             bits = row.pop("key_bits")
             rows.append(row | {f"key_bits_{purpose}": count for purpose, count in bits.items()})
         return pd.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        totals = self.totals()
+        rounds, clients = totals.pop("rounds"), len({entry.client for entry in self.entries})
+        shown = {name.replace("_", " "): f"{value:,.6g}" for name, value in totals.items() if value}
+        return table(f"Ledger of {clients} clients, {rounds} rounds", shown)
 
     def totals(self) -> dict[str, int | float]:
         """Return the sum of every counted quantity over clients and rounds, and the number of rounds."""

@@ -10,10 +10,15 @@ from .evidence import Paired, mean_interval
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.colors import Colormap
 
 COLOURS = ("#6d4bd8", "#d9822b", "#3a8f5d", "#c2435b", "#2f7fb8", "#7a7a7a")
 """One colour per arm, in order: told apart in print and by colour-blind readers together with `MARKERS`."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
+MOST_STACKED, MOST_NAMED = 12, 40  # columns told apart in a partition; clients whose names are written
+LEVELS = 40  # of a colour map
+LONGEST_NAME = 22  # characters of a name beside a bar
 MOST_WRITTEN = 20  # classes up to which a table of confusion shows its counts
 NOTHING = "none"  # how a value that is None is shown
 
@@ -122,6 +127,8 @@ def client_spread(frame: "pd.DataFrame", metric: str, ax: "Axes | None" = None) 
 
     frame: columns rule, seed, client and `metric`. A seed with fewer clients is stretched to the most.
     """
+    from matplotlib.ticker import MaxNLocator
+
     ax = new_axes(ax, (5.2, 4.0))
     for i, (rule, rows) in enumerate(frame.groupby("rule", sort=False)):
         several = [one[metric].to_numpy() for _, one in rows.groupby("seed")]
@@ -138,10 +145,58 @@ def client_spread(frame: "pd.DataFrame", metric: str, ax: "Axes | None" = None) 
         )
     seeds = frame["seed"].nunique()
     ax.set_xlabel("clients, from the lowest to the highest")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(metric)
     ax.set_title(f"mean of {seeds} seeds, client by rank" if seeds > 1 else "one seed", fontsize=9)
-    ax.legend(frameon=False)
+    if frame["rule"].nunique() > 1:
+        ax.legend(frameon=False)
     return ax
+
+
+def partition(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
+    """Draw each client's rows as a bar, stacked by class or domain.
+
+    frame: clients (index) x classes or domains (columns), counts, as from `Result.partition()["train"]`. Of more than
+    twelve columns the largest eleven are told apart; of more than forty clients the names are left out.
+    """
+    from matplotlib import colormaps
+
+    clients = len(frame)
+    ax = new_axes(ax, partition_size(clients))
+    order = frame.sum().sort_values(ascending=False, kind="stable").index
+    some = frame if len(order) <= MOST_STACKED else frame[[c for c in frame.columns if c in order[: MOST_STACKED - 1]]]
+    bars = {str(name): some[name].to_numpy() for name in some.columns}
+    if len(order) > MOST_STACKED:
+        bars[f"{len(order) - len(bars)} others"] = frame.sum(axis=1).to_numpy() - some.sum(axis=1).to_numpy()
+    many, left = colormaps["turbo"], np.zeros(clients)
+    for i, (name, rows) in enumerate(bars.items()):
+        colour = COLOURS[i] if len(bars) <= len(COLOURS) else many(0.05 + 0.9 * i / (len(bars) - 1))
+        ax.barh(
+            np.arange(clients),
+            rows,
+            0.8 if clients <= MOST_NAMED else 1.0,
+            left,
+            color=colour,
+            label=_short(name),
+            linewidth=0,
+        )
+        left = left + rows
+    shown = clients <= MOST_NAMED
+    names = [_short(str(name)) for name in frame.index] if shown else []
+    ax.set_yticks(range(len(names)), names, fontsize=9 if clients <= 20 else 7)
+    ax.set_ylim(clients - 0.4, -0.6)
+    ax.set_xlabel("rows")
+    ax.set_ylabel("" if shown else f"{clients} clients")
+    if len(bars) > 1:
+        longest = max(map(len, bars))
+        columns = 3 if longest < 9 else 2 if longest < 16 else 1
+        ax.legend(frameon=False, fontsize=9, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    return ax
+
+
+def partition_size(clients: int) -> tuple[float, float]:
+    """Return width and height in inches of the picture of a partition."""
+    return 4.6, 1.4 + (0.2 * clients if clients <= 20 else 0.15 * clients if clients <= MOST_NAMED else 4.0)
 
 
 def confusion(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
@@ -154,7 +209,8 @@ def confusion(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
     ax = new_axes(ax, (max(3.8, 1.8 + 0.5 * classes), max(2.6, 1.2 + 0.45 * classes)))
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(axis=1, keepdims=True)
-    ax.imshow(np.nan_to_num(shares), cmap="Purples", vmin=0, vmax=1)
+    _cells(ax, np.nan_to_num(shares), "Purples", 0, 1)
+    ax.set_aspect("equal")
     if classes <= MOST_WRITTEN:
         for (i, j), count in np.ndenumerate(counts):
             ax.text(j, i, str(count), ha="center", va="center", color="white" if shares[i, j] > 0.5 else "#222222")
@@ -180,7 +236,15 @@ def reliability(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
     error = float((share * (some["accuracy"] - some["confidence"]).abs()).sum())
     ax.plot([0, 1], [0, 1], color="#8a8a8a", linewidth=0.8)
     ax.vlines(some["confidence"], some["confidence"], some["accuracy"], color=COLOURS[0], linewidth=1)
-    ax.scatter(some["confidence"], some["accuracy"], s=12 + 240 * share, color=COLOURS[0], alpha=0.8, linewidth=0)
+    ax.scatter(
+        some["confidence"],
+        some["accuracy"],
+        s=12 + 240 * share,
+        color=COLOURS[0],
+        alpha=0.8,
+        linewidth=0,
+        clip_on=False,
+    )
     ax.set_xlim(0, 1.02)
     ax.set_ylim(-0.02, 1.02)
     ax.set_xlabel("confidence")
@@ -239,7 +303,7 @@ def heat_map(
     """Draw `means` by (row, column) as a heat map, each cell with its number, a dash where there is none."""
     values = np.array([[means.get((row, column), np.nan) for column in columns] for row in rows])
     ax = new_axes(ax, (2.4 + 0.62 * len(columns), 1.4 + 0.36 * len(rows)))
-    image = ax.imshow(values, aspect="auto", cmap="viridis")
+    cells = _cells(ax, np.ma.masked_invalid(values), "viridis")
     middle = np.nanmean([np.nanmin(values), np.nanmax(values)]) if np.isfinite(values).any() else 0
     for (i, j), value in np.ndenumerate(values):
         text = f"{value:.3f}" if np.isfinite(value) else "–"
@@ -249,7 +313,7 @@ def heat_map(
     ax.set_yticks(range(len(rows)), [_shown(value) for value in rows], fontsize=8)
     ax.set_ylabel(_literal(fields[0]))
     ax.set_xlabel(_literal(fields[1]))
-    ax.figure.colorbar(image, ax=ax, fraction=0.05)
+    ax.figure.colorbar(cells, ax=ax, fraction=0.05)
     return ax
 
 
@@ -257,7 +321,7 @@ def scattered(means: Mapping[tuple[Any, Any], float], fields: Sequence[str], ax:
     """Draw `means` by (x, y) as coloured points, for places that form no grid."""
     ax = new_axes(ax)
     x, y = ([place[i] for place in means] for i in (0, 1))
-    points = ax.scatter(x, y, c=list(means.values()), cmap="viridis", edgecolor="#8a8a8a", linewidth=0.5)
+    points = ax.scatter(x, y, c=list(means.values()), cmap=_levels("viridis"), edgecolor="#8a8a8a", linewidth=0.5)
     for scale, values in ((ax.set_xscale, x), (ax.set_yscale, y)):
         if min(values) > 0 and max(values) > 10 * min(values):
             scale("log")
@@ -267,8 +331,34 @@ def scattered(means: Mapping[tuple[Any, Any], float], fields: Sequence[str], ax:
     return ax
 
 
+def _cells(
+    ax: "Axes", values: np.ndarray, colours: str, low: float | None = None, high: float | None = None
+) -> "QuadMesh":
+    """Draw a table of numbers as cells, row 0 on top: as shapes, which stay sharp when enlarged."""
+    edges = [np.arange(length + 1) - 0.5 for length in values.shape]
+    drawn = ax.pcolormesh(edges[1], edges[0], values, cmap=_levels(colours), vmin=low, vmax=high)
+    ax.set_ylim(values.shape[0] - 0.5, -0.5)
+    return drawn
+
+
+def _levels(name: str) -> "Colormap":
+    """Return a colour map of so few levels that its bar is drawn as shapes too."""
+    from matplotlib import colormaps
+
+    return colormaps[name].resampled(LEVELS)
+
+
 def _shown(value: Any) -> str:
     return NOTHING if value is None else f"{value:.3g}" if isinstance(value, float) else _literal(str(value))
+
+
+def count(number: int, noun: str) -> str:
+    """Return "1 client", "2 clients"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _short(text: str) -> str:
+    return _literal(text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…")
 
 
 def _literal(text: str) -> str:

@@ -1,8 +1,14 @@
-"""Progress of long work: a bar on a terminal or in a notebook, one plain line a step where output goes to a file."""
+"""Progress of long work: a bar on a terminal or in a notebook, one plain line a step where output goes to a file.
 
+A notebook gets tqdm's widget where ipywidgets is installed and its text bar where it is not, without tqdm's warning.
+Under continuous integration (the variable CI is set) there are plain lines everywhere.
+"""
+
+import os
 import sys
+from importlib.util import find_spec
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tqdm import tqdm
 
@@ -17,8 +23,8 @@ class Progress:
 
     def __init__(self, title: str, total: int, done: int = 0, *, enabled: bool = True) -> None:
         self.title, self.enabled = title, enabled
-        interactive = sys.stderr.isatty() or "ipykernel" in sys.modules
-        self._bar = tqdm(desc=title, total=total, initial=done, leave=True) if enabled and interactive else None
+        shown = enabled and not os.environ.get("CI") and (sys.stderr.isatty() or in_notebook())
+        self._bar = bar()(desc=title, total=total, initial=done, leave=True) if shown else None
 
     def advance(self, text: str) -> None:
         """Count one step."""
@@ -36,3 +42,19 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def bar() -> "type[tqdm[Any]]":
+    """Return the bar that fits where this process writes to."""
+    if in_notebook() and find_spec("ipywidgets"):
+        from tqdm.notebook import tqdm as widget
+
+        return widget
+    return tqdm
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    shell = sys.modules.get("IPython")
+    found = shell.get_ipython() if shell else None
+    return found is not None and hasattr(found, "kernel")

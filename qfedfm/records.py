@@ -5,6 +5,7 @@
     experiment.toml        what is run, resolved; with circuit.json, data.safetensors where needed
     run.json               the run's id, what it belongs to (identity, data fingerprint), number of features, classes
     environment.json       versions, platform, processor, threads
+    partition.csv          how many rows each client got, by part, class and domain
     rounds.jsonl           one line a round: metrics and counts, nothing that differs between two runs of one experiment
     events.jsonl           times, attempts, failures
     checkpoint.safetensors parameters, aggregator state, kept optimiser states; and, as metadata, the round and the
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -35,8 +36,12 @@ from .cache import write_atomically
 from .errors import DataError, RunError
 from .params import Params, params_hash
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EXPERIMENT, FACTS, ENVIRONMENT, LOCK = "experiment.toml", "run.json", "environment.json", "lock"
 ROUNDS, EVENTS, CHECKPOINT, REPORT = "rounds.jsonl", "events.jsonl", "checkpoint.safetensors", "report.html"
+PARTITION = "partition.csv"
 JOBS = "jobs.jsonl"  # what a remote machine was asked to do
 
 
@@ -95,6 +100,27 @@ class RunDirectory:
     def environment(self) -> dict[str, Any]:
         """Return what environment.json holds."""
         return self._read_json(ENVIRONMENT)
+
+    def keep_partition(self, counts: "pd.DataFrame") -> None:
+        """Write partition.csv, unless it is there; counts: see `Assignment.counts`."""
+        if not (self.folder / PARTITION).exists():
+            try:
+                write_atomically(self.folder / PARTITION, counts.to_csv(index=False).encode())
+            except DataError as error:
+                raise RunError(f"cannot write {self.folder / PARTITION}: {error.__cause__}") from error
+
+    def partition(self) -> "pd.DataFrame | None":
+        """Return what partition.csv holds, in order; None where an earlier version of this package kept none."""
+        import pandas as pd
+
+        file = self.folder / PARTITION
+        if not file.exists():
+            return None
+        texts = dict.fromkeys(("part", "client", "class", "domain"), str)
+        try:
+            return pd.read_csv(file, dtype=texts | {"rows": int}, keep_default_na=False)
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} cannot be read ({error}); resume the run to write it again") from error
 
     def _read_json(self, name: str) -> dict[str, Any]:
         try:
@@ -170,7 +196,7 @@ class RunDirectory:
         """Remove what a killed attempt left half done: lines after the checkpoint's, files not yet in place."""
         if checkpoint is not None:
             self.rounds(checkpoint)  # raises where lines are missing, before anything is changed
-        for name in (CHECKPOINT, REPORT):
+        for name in (CHECKPOINT, REPORT, PARTITION):
             for left in self.folder.glob(f".{name}.*"):  # a file that was to be renamed to this
                 left.unlink()
         file = self.folder / ROUNDS

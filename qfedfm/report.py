@@ -3,7 +3,6 @@
 Figures are inline SVG whose text and axes take the page's colour. Nothing is fetched, no script runs.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,32 +11,36 @@ from typing import TYPE_CHECKING, Any
 
 from .cache import write_atomically
 from .errors import DataError, RunError
+from .svg import svg
 
 if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Template
     from matplotlib.axes import Axes
 
-LIMITS = (
-    "One data set, one partition and one backbone: another task may turn out otherwise.",
-    "The circuit is simulated exactly, without noise or shots: a real machine has both, and takes far longer.",
-    "No speed-up is claimed: a circuit of this size is easily simulated by a classical computer.",
-    "The server sees every update in clear after opening it; sealing protects the links only.",
-)
-"""What no result of this version shows, whatever it says."""
+REM, WIDE = 6.6, 3.75  # of a page for each inch of a figure, and of a wide one, whose letters are larger
 
-INK = "#010203"
-"""The colour that axes and text are drawn in, replaced in the SVG by the page's own."""
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a report: SVG, caption, and the width it has at most, in rem; see `picture`.
+
+    wide: it is not shrunk, and a narrow page scrolls it sideways.
+    """
+
+    svg: str
+    caption: str
+    width: float
+    wide: bool = False
 
 
 @dataclass(frozen=True)
 class Section:
-    """A headed part of a report: a text, a figure (SVG, see `svg`), a table; each may be missing."""
+    """A headed part of a report: a text, pictures side by side where there is room, a table; each may be missing."""
 
     title: str
     text: str = ""
-    figure: str = ""
-    caption: str = ""
+    pictures: tuple[Picture, ...] = ()
     table: "pd.DataFrame | None" = None
 
 
@@ -57,39 +60,18 @@ class Report:
     limits: tuple[str, ...]
 
 
-def canvas(size: tuple[float, float] = (6.4, 3.6)) -> "Axes":
-    """Return axes of `size` inches to draw a report's figure in, which needs no display and opens no window."""
-    from matplotlib.figure import Figure
+def picture(ax: "Axes", description: str, caption: str = "", wide: bool = False) -> Picture:
+    """Return the figure of `ax` for a report; its title becomes the caption, where a narrow page can break it.
 
-    axes: Axes = Figure(figsize=size, layout="constrained").subplots()
-    return axes
-
-
-def svg(ax: "Axes", description: str) -> str:
-    """Return the figure of `ax` as inline SVG with a transparent ground; `description` is read aloud."""
-    from matplotlib import rc_context
-
+    wide: keep it at its size and let a narrow page scroll sideways. Raises `ValueError` for axes without a figure.
+    """
     figure = ax.get_figure(root=True)
     if figure is None:
         raise ValueError("these axes belong to no figure")
-    for axes in figure.axes:
-        axes.tick_params(colors=INK, which="both")
-        for item in (axes.xaxis.label, axes.yaxis.label, axes.title):
-            item.set_color(INK)
-        for side, spine in axes.spines.items():
-            spine.set_color(INK)
-            spine.set_visible(side in ("left", "bottom"))
-        legend = axes.get_legend()
-        for text in legend.get_texts() if legend else ():
-            text.set_color(INK)
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "qfedfm", "font.family": "sans-serif"}):
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    drawn = buffer.getvalue()
-    drawn = drawn[drawn.index("<svg") :].replace(INK, "currentColor")
-    return drawn.replace("<svg ", f'<svg role="img" aria-label="{_attribute(description)}" ', 1)
+    title = ax.get_title().replace(r"\$", "$")
+    ax.set_title("")
+    words = " ".join(f"{text[0].upper()}{text[1:].rstrip('.')}." for text in (caption, title) if text)
+    return Picture(svg(figure, description), words, figure.get_figwidth() * (WIDE if wide else REM), wide)
 
 
 def write(report: Report, path: Path) -> Path:
@@ -108,10 +90,6 @@ def environment_rows(environment: Mapping[str, Any]) -> dict[str, str]:
     """Return an environment as label and text; packages that are not installed are left out."""
     packages = ", ".join(f"{name} {version}" for name, version in environment["packages"].items() if version)
     return {label: str(value) for label, value in environment.items() if value is not None} | {"packages": packages}
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
 
 
 def _table(frame: "pd.DataFrame") -> str:

@@ -1,18 +1,17 @@
 """The result of a run: what its directory holds, as tables, plots, and a model that predicts."""
 
-import html
 import shutil
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from . import key_account, plots
+from . import key_account, latex, plots, sections
 from .backbones import Backbone
 from .backends import IBM, Exact
 from .client_rules import Chooses
@@ -25,10 +24,11 @@ from .federation.clients import travelling
 from .federation.evaluation import apply_in_pieces
 from .heads.model import Model
 from .ledger import Entry, Ledger
+from .notebook import table
 from .params import Params
 from .privacy import spent_by_client
 from .records import EXPERIMENT, REPORT, RunDirectory
-from .report import LIMITS, Report, Section, canvas, environment_rows, svg, write
+from .report import Report, Section, write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,23 +191,14 @@ class Result:
         """Return how many test rows of each true class (index) got each class (columns), after a round, the last by
         default. Raises ConfigurationError for a task without classes.
         """
-        import pandas as pd
-
-        classes = self._record.facts()["classes"]
-        counts = self._table("confusion", round)
-        return pd.DataFrame(counts, index=pd.Index(classes, name="true"), columns=pd.Index(classes, name="predicted"))
+        return sections.confusion_table(self._table("confusion", round), self._record.facts()["classes"])
 
     def reliability(self, round: int = -1) -> "pd.DataFrame":
         """Return one row per bin of confidence: low, high, test rows, their mean confidence and accuracy (NaN of none).
 
         Bins as in the expected calibration error, see `qfedfm.evidence.metrics`. Raises as `confusion` does.
         """
-        import pandas as pd
-
-        bins = pd.DataFrame(self._table("reliability", round))
-        edges = np.arange(len(bins) + 1) / len(bins)
-        means = {"confidence": bins["confidence"] / bins["rows"], "accuracy": bins["right"] / bins["rows"]}
-        return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "rows": bins["rows"], **means})
+        return sections.reliability_table(self._table("reliability", round))
 
     def _table(self, name: str, round: int) -> Any:
         if self.task == "numbers":
@@ -305,12 +296,58 @@ class Result:
         return "\n".join([f"Result of '{self.experiment.name}', seed {self.experiment.seed}", *lines])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th align='left'>{html.escape(label)}</th><td align='left'>{html.escape(text)}</td></tr>"
-            for label, text in self.summary().items()
-        )
-        title = f"{html.escape(self.experiment.name)}, seed {self.experiment.seed}"
-        return f"<table><caption>{title}</caption>{rows}</table>"
+        return table(f"{self.experiment.name}, seed {self.experiment.seed}", self.summary())
+
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        """Return the last round's metrics as a LaTeX table (booktabs): validation and test rows, and the clients.
+
+        One seed has no interval, and the caption says so; `Comparison.to_latex` has them.
+        """
+        last, clients = self.rounds[-1], self.per_client()
+        rows = []
+        for name in (name for name in METRICS if name in last["test"]):
+            each, kind = clients[name].dropna(), METRICS[name]
+            worst = (each.min() if kind.higher_is_better else each.max()) if len(each) else None
+            rows.append((kind.label, last["validation"][name], last["test"][name], worst))
+        about = f"{self.experiment.name}, seed {self.experiment.seed}, after {last['round']} rounds; no interval."
+        columns = ("metric", "validation", "test", "worst client")
+        return latex.table(columns, rows, about if caption is None else caption, label)
+
+    def partition(self, by: sections.By = "classes") -> "pd.DataFrame":
+        """Return the rows of each client (index) by (part, class) or, by="domains", by (part, domain).
+
+        Numbers to be predicted have the one class "rows". Raises `RunError` for a run of an early version that kept
+        none.
+        """
+        if by not in sections.KINDS:
+            raise ConfigurationError(f'partition: by is "classes" or "domains"; got {by!r}')
+        counts = self._record.partition()
+        if counts is None:
+            raise RunError(f"{self.directory} was recorded by a version that kept no partition: run it again")
+        return sections.dealt(counts, by)
+
+    def plot_partition(
+        self,
+        by: sections.By = "classes",
+        part: Literal["train", "validation", "test"] = "train",
+        ax: "Axes | None" = None,
+    ) -> "Axes":
+        """Draw each client's rows as a bar stacked by class or domain; return the axes."""
+        import pandas as pd
+
+        found = self.partition(by)
+        if part not in found:
+            raise ConfigurationError(f"plot_partition: parts are {', '.join(found.columns.unique(0))}; got {part!r}")
+        return plots.partition(pd.DataFrame(found[part]), ax)
+
+    def plot_clients(self, metric: str | None = None, ax: "Axes | None" = None) -> "Axes":
+        """Plot the clients' metric on their own test rows, from the lowest to the highest; return the axes."""
+        name, frame = metric or headline(self.task), self.per_client()
+        if name not in frame or name == "client":
+            known = [column for column in frame.columns if column in METRICS]
+            raise ConfigurationError(f"no metric '{name}'{nearest(name, known)}; known are {', '.join(known)}")
+        frame = frame.dropna(subset=[name]).assign(rule=self.experiment.name, seed=self.experiment.seed)
+        return plots.client_spread(frame, name, ax)
 
 
 def _privacy_section(result: Result) -> tuple[Section, ...]:
@@ -318,48 +355,65 @@ def _privacy_section(result: Result) -> tuple[Section, ...]:
 
     if not result.privacy:
         return ()
-    table = pd.DataFrame(result.privacy.items(), columns=["client", "eps"])
+    each = pd.DataFrame(result.privacy.items(), columns=["client", "eps"])
     text = (
         f"{result._privacy_text()}. Noise is drawn from the experiment's seed: this simulates the mechanism and "
         "protects nothing from whoever knows the seed. Validation and test figures are outside the guarantee."
     )
-    return (Section("Privacy", text, table=table),)
+    return (Section("Privacy", text, table=each),)
 
 
 def _report(result: Result, record: RunDirectory) -> Report:
     import pandas as pd
 
-    summary = pd.DataFrame(result.summary().items(), columns=["", "value"])
-    events = pd.DataFrame(
-        [{"quantity": name.replace("_", " "), "total": value} for name, value in result.ledger.totals().items()]
-    )
+    experiment, events = result.experiment, record.events()
+    circuits = sections.held(experiment)
     shown, after = headline(result.task), f"After {result.rounds[-1]['round']} rounds the global model"
-    score, label = result.rounds[-1]["test"][shown], METRICS[shown].label
+    score = result.rounds[-1]["test"][shown]
     did = (
         f"classifies {100 * score:.1f} % of the test rows rightly"
         if result.task == "classes"
         else f"predicts the test rows with a root mean squared error of {score:.4g}"
     )
+    stopped = "" if result.finished else f" It stands at round {result.rounds[-1]['round']} of {experiment.rounds}."
+    totals = result.ledger.totals() | sections.seconds(events)
+    costs = [
+        {"quantity": name.replace("_", " "), "total": f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"}
+        for name, value in totals.items()
+    ]
+    per_client = result.per_client()
+    each = per_client.assign(rule=experiment.name, seed=experiment.seed)
+    recorded = "confusion" in result.rounds[-1]  # neither for numbers nor by early versions
+    judged = {experiment.name: (result.confusion(), result.reliability())} if recorded else {}
+    keys = experiment.seal.keys.source
     return Report(
-        f"{result.experiment.name}, seed {result.experiment.seed}",
+        f"{experiment.name}, seed {experiment.seed}",
         (
-            f"{after} {did}. One seed has no interval and no twin stands beside it: use qfedfm compare before claiming "
-            "anything.",
+            f"{after} {did}.{stopped} One seed has no interval and no twin stands beside it: use qfedfm compare before "
+            "claiming anything.",
         ),
         (
-            Section("Summary", table=summary),
+            Section("Summary", table=pd.DataFrame(result.summary().items(), columns=["", "value"])),
+            *sections.failures(events),
             Section(
-                label[0].upper() + label[1:], figure=svg(result.plot(None, canvas()), f"test {label} against rounds")
+                "Learning curves",
+                "On the test rows; round 0 is the untrained model.",
+                sections.curves(result.plot, (shown, "loss" if result.task == "classes" else "r2")),
             ),
-            Section("Loss", figure=svg(result.plot("loss", canvas()), "test loss against rounds")),
-            Section("Each client", "The final global model on each client's own test rows.", table=result.per_client()),
+            sections.clients(each, shown, per_client, "of the final global model on each client's own test rows"),
+            *sections.judged(judged, "The final global model on the test rows."),
+            *sections.partition(record.partition(), f"{experiment.clients.partition!r:.200}."),
+            *sections.circuit({experiment.name: circuits}),
             Section(
-                "Ledger", "Totals over all clients and rounds, counted from the envelopes really sent.", table=events
+                "Ledger",
+                "Totals over all clients and rounds, counted from the envelopes really sent; seconds are of all "
+                "rounds, also of those that were run again.",
+                table=pd.DataFrame(costs),
             ),
             *_privacy_section(result),
-            *key_account.sections(record.events(), result.experiment.seal.keys.source),
+            *key_account.sections(events, keys),
         ),
-        environment_rows(record.environment()),
+        sections.environment(record.environment(), experiment, circuits),
         f"qfedfm run {EXPERIMENT}",
-        LIMITS,
+        sections.limits(experiment, circuits),
     )

@@ -472,6 +472,7 @@ def _carry_out(
     callbacks: Callbacks,
 ) -> None:
     """Run all rounds that are left and say in the events how it went; untrained: round 0, if it is not recorded yet."""
+    record.keep_partition(federation.assignment.counts(federation.prepared.dataset, federation.split))
     record.event("start", round=federation.server.round, key_source=federation.experiment.seal.keys.source)
     reason: str | None = None
     try:

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import plots
+from . import latex, plots, sections
 from .arms import Arm, load_arm
 from .errors import ConfigurationError, RunError, nearest
 from .evidence import METRICS, mean_interval
 from .experiment import Experiment
 from .points import Label
 from .records import EXPERIMENT, REPORT, RunDirectory
-from .report import LIMITS, Report, Section, canvas, environment_rows, svg, write
+from .report import Report, Section, picture, write
+from .svg import canvas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,12 +87,12 @@ class Sweep:
         """The sentence on the choice and its test metric."""
         n, what = len(self.seeds), self.metric
         if self.chosen is None:
-            return f"Nothing is chosen: each of {_count(len(self.points), 'point')} failed on some seed."
+            return f"Nothing is chosen: each of {plots.count(len(self.points), 'point')} failed on some seed."
         point = self.points[self.chosen]
         validation, test = (mean_interval(point.scores(what, part)) for part in ("validation", "test"))
         interval = f"95 % interval {test.low:.3f} to {test.high:.3f}, {n} seeds" if n > 1 else "one seed, no interval"
         return (
-            f"Of {_count(len(self.points), 'point')}, {_settings(point)} has the best {'mean ' if n > 1 else ''}"
+            f"Of {plots.count(len(self.points), 'point')}, {_settings(point)} has the best {'mean ' if n > 1 else ''}"
             f"validation {what}, {validation.mean:.3f}; its test {what}, which took no part in the choice, is "
             f"{test.mean:.3f} ({interval})."
         )
@@ -102,7 +103,7 @@ class Sweep:
         found = []
         failed = sum(not point.whole for point in self.points)
         if failed:
-            found.append(f"{_count(failed, 'point')} failed on some seed and cannot be chosen.")
+            found.append(f"{plots.count(failed, 'point')} failed on some seed and cannot be chosen.")
         if self.chosen is None:
             return tuple(found)
         best = self.points[self.chosen]
@@ -213,6 +214,22 @@ class Sweep:
         sentences = [f"<p><b>{html.escape(self.verdict)}</b></p>", *(f"<p>{html.escape(c)}</p>" for c in self.cautions)]
         return "".join(sentences) + self.table().to_html(index=False, na_rep="–", float_format=lambda x: f"{x:.4g}")
 
+    def to_latex(self, caption: str | None = None, label: str | None = None) -> str:
+        """Return the points as a LaTeX table (booktabs), test metric with its 95 % t interval; a star is the choice."""
+        rows = []
+        for number, point in enumerate(self.points):
+            validation, test = (point.scores(self.metric, part) for part in ("validation", "test"))
+            its = mean_interval(test) if len(test) else None
+            values = [plots.NOTHING if value is None else value for value in point.values.values()]
+            shown = latex.interval(its.mean, its.low, its.high) if its else "–"
+            chosen = "*" if number == self.chosen else ""
+            rows.append((*values, f"{validation.mean():.3f}{chosen}" if len(validation) else "–", shown))
+        name = METRICS[self.metric].label
+        seeds = plots.count(len(self.seeds), "seed")
+        about = f"{name[0].upper()}{name[1:]}, mean over {seeds} [95 % t interval]; *: chosen."
+        columns = (*self.fields, f"validation {name}", f"test {name}")
+        return latex.table(columns, rows, about if caption is None else caption, label)
+
     @classmethod
     def load(cls, directory: str | Path) -> "Sweep":
         """Return the sweep that a directory holds; raise `RunError` if it is not a finished one."""
@@ -230,10 +247,6 @@ def _settings(point: Swept) -> str:
     return ", ".join(f"{k} = {v:.4g}" if isinstance(v, float) else f"{k} = {v}" for k, v in point.values.items())
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _number(value: Label) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
@@ -242,31 +255,43 @@ def _report(sweep: Sweep) -> Report:
     record = RunDirectory(sweep.directory)
     failed = [(p.arm.name, t) for p in sweep.points for t in p.arm.trials if t.failed]
     rows = max(len({p.values[field] for p in sweep.points}) for field in sweep.fields)
-    sections = [
+    circuits = sections.held(sweep.best) if sweep.chosen is not None else sections.held(sweep.experiment)
+    found = [
         Section(
             "Points",
-            f"Last round's {sweep.metric}, mean over {_count(len(sweep.seeds), 'seed')}. The choice is made on "
+            f"Last round's {sweep.metric}, mean over {plots.count(len(sweep.seeds), 'seed')}. The choice is made on "
             "validation rows; the test rows took no part in it, and the intervals (95 % t over seeds) are theirs.",
-            svg(
-                sweep.plot(ax=canvas((6.4, 2.6 + 0.12 * rows))),
-                f"test {sweep.metric} against {' and '.join(sweep.fields)}",
+            (
+                picture(
+                    sweep.plot(ax=canvas((4.6, 2.6 + 0.12 * rows))),
+                    f"test {sweep.metric} against {' and '.join(sweep.fields)}",
+                ),
             ),
             table=sweep.table(),
         )
     ]
+    found += sections.circuit({sweep.experiment.name: circuits})
+    costs = sweep.to_frame()
+    found.append(
+        Section(
+            "Ledger",
+            f"All {len(costs)} federations sent {costs['bytes'].sum() / 1e6:.2f} MB "
+            f"and ran {costs['executions'].sum():,} circuits in training.",
+        )
+    )
     if sweep.cautions:
-        sections.insert(0, Section("Read with care", " ".join(sweep.cautions)))
+        found.insert(0, Section("Read with care", " ".join(sweep.cautions)))
     if failed:
         text = "; ".join(f"{name}, seed {t.seed}: {t.failed}" for name, t in failed)
-        sections.append(Section("Federations that failed", text))
+        found.append(Section("Federations that failed", text))
     return Report(
         f"{sweep.experiment.name}: a sweep over {', '.join(sweep.fields)}",
         (sweep.verdict,),
-        tuple(sections),
-        environment_rows(record.environment()),
+        tuple(found),
+        sections.environment(record.environment(), sweep.experiment, circuits),
         _command(sweep, record.facts()),
         (
-            *LIMITS,
+            *sections.limits(sweep.experiment, circuits),
             "Only the fields above were varied; the others had one value, which may suit some points better.",
             "Intervals are of one point each; nothing is corrected for the number of points.",
         ),

@@ -15,6 +15,7 @@ from qfedfm.errors import ConfigurationError, RunError
 from qfedfm.evidence import paired, verdict
 from qfedfm.federation import Clients, Training
 from qfedfm.heads import Kernel, Linear, Mlp, Rbf, Variational
+from qfedfm.records import RunDirectory
 from qfedfm.training import Adam, Sgd
 
 SEEDS, RATES = 3, (0.05, 0.3)
@@ -262,3 +263,26 @@ def test_data_that_changed_between_two_arms_are_noticed(tmp_path, monkeypatch):
     file.write_text("{")
     with pytest.raises(RunError, match=r"arm-0.json cannot be read .*delete it and resume"):
         compare(OWN["narrow"], OWN, **settings, resume=True)
+
+
+def test_a_comparison_is_shown_in_notebooks_and_papers(comparison):
+    page = comparison._repr_html_()
+    assert page.count("<table") == 2
+    assert "paired t, p" in page
+    text = comparison.to_latex()
+    assert text.count(r" \\") == 1 + len(comparison.arms)
+    twin, result = next(iter(comparison.results.items()))
+    assert f"{result.difference:.3f} [{result.low:.3f}, {result.high:.3f}]" in text
+    assert twin in text
+    ax = Figure().subplots()
+    assert comparison.plot_differences(ax=ax) is ax
+
+
+def test_what_was_dealt_and_how_long_it_took_is_kept(comparison):
+    record = RunDirectory(comparison.directory)
+    dealt = record.partition()
+    assert dealt["rows"].sum() == len(comparison.experiment.data.load())
+    spent = [event["wall_s"] for event in record.events() if event["event"] == "arm"]
+    assert len(spent) == len(comparison.arms)
+    assert min(spent) > 0
+    assert comparison.excluded().empty

@@ -171,3 +171,12 @@ def test_the_page_on_hardware_declares_what_the_example_file_does():
     written, filed = namespace["experiment"], Experiment.load(ROOT / "examples" / "hardware.toml")
     for name in ("backend", "head", "evaluation", "rounds"):
         assert getattr(written, name) == getattr(filed, name)
+
+
+def test_the_page_on_reports_runs(workplace, capsys):
+    namespace = {}
+    for block in blocks(ROOT / "docs" / "report.md"):
+        exec(block, namespace)
+    assert (namespace["result"].directory / "report.html").is_file()
+    assert (workplace / "panels.pdf").is_file()
+    assert r"\label{tab:run}" in capsys.readouterr().out

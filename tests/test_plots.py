@@ -1,10 +1,15 @@
 """Plots show the numbers they are given, with an interval where there is one and none where there is not."""
 
+import inspect
+from importlib import import_module
+from pkgutil import walk_packages
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+import qfedfm
 from qfedfm import plots
 from qfedfm.evidence import paired
 
@@ -96,7 +101,7 @@ def test_confusion_shows_every_count_shaded_by_its_class():
     counts = pd.DataFrame([[8, 2, 0], [1, 3, 0], [0, 0, 0]], index=["a$b", "b", "c"], columns=["a$b", "b", "c"])
     ax = plots.confusion(counts, ax=axes())
     assert [text.get_text() for text in ax.texts] == ["8", "2", "0", "1", "3", "0", "0", "0", "0"]
-    shares = ax.get_images()[0].get_array()
+    shares = ax.collections[0].get_array()
     assert np.allclose(shares, [[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
     assert ax.get_title() == "14 rows, shaded by share of the true class"
     assert [label.get_text() for label in ax.get_yticklabels()] == [r"a\$b", "b", "c"]
@@ -120,3 +125,62 @@ def test_reliability_shows_bins_with_rows_and_the_calibration_error():
     ax = plots.reliability(bins, ax=axes())
     assert ax.collections[-1].get_offsets().data.tolist() == [[0.9, 0.75]]
     assert ax.get_title() == "4 rows, expected calibration error 15.0 %"
+
+
+def drawing():
+    """Return every public function and method of the package that draws on axes, by its full name."""
+    found = {}
+    for module in (import_module(info.name) for info in walk_packages(qfedfm.__path__, "qfedfm.")):
+        for name, value in vars(module).items():
+            if getattr(value, "__module__", "") != module.__name__ or name.startswith("_"):
+                continue
+            members = vars(value).items() if inspect.isclass(value) else [(None, value)]
+            for member, function in members:
+                if not inspect.isfunction(function) or (member or "").startswith("_"):
+                    continue
+                called = member or name
+                if called.startswith("plot") or function.__annotations__.get("return") == "Axes":
+                    found[f"{module.__name__}.{name}{f'.{member}' if member else ''}"] = function
+    return found
+
+
+MAKES_AXES = {"qfedfm.svg.canvas", "qfedfm.plots.new_axes"}
+
+
+def test_everything_that_draws_takes_axes_and_returns_them():
+    every = drawing()
+    assert len(every) > 30
+    assert {"qfedfm.plots.partition", "qfedfm.result.Result.plot", "qfedfm.swept.Sweep.plot"} <= set(every)
+    for name, function in every.items():
+        if name in MAKES_AXES:
+            continue
+        axes = inspect.signature(function).parameters.get("ax")
+        assert axes is not None, name
+        assert "Axes | None" in axes.annotation, name
+        assert function.__annotations__["return"] == "Axes", name
+
+
+def test_a_partition_is_stacked_in_the_order_of_its_columns():
+    counts = pd.DataFrame({"a$b": [3, 0], "b": [1, 4]}, index=["one", "two"])
+    ax = plots.partition(counts, ax=axes())
+    assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 3), (0, 0), (3, 1), (0, 4)]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [r"a\$b", "b"]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["one", "two"]
+    low, high = ax.get_ylim()
+    assert low > high  # the first client on top
+
+
+def test_many_classes_and_clients_are_gathered():
+    counts = pd.DataFrame(np.arange(1, 21) * np.ones((50, 20), dtype=int), columns=[f"class {i}" for i in range(20)])
+    ax = plots.partition(counts, ax=axes())
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == [*(f"class {i}" for i in range(9, 20)), "9 others"]
+    assert sum(bar.get_width() for bar in ax.patches[-50:]) == 50 * sum(range(1, 10))
+    assert not ax.get_yticklabels()
+    assert ax.get_ylabel() == "50 clients"
+
+
+def test_one_column_needs_no_legend_and_a_long_name_is_cut():
+    ax = plots.partition(pd.DataFrame({"rows": [1]}, index=["x" * 60]), ax=axes())
+    assert ax.get_legend() is None
+    assert len(ax.get_yticklabels()[0].get_text()) == plots.LONGEST_NAME

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from tiny import arrays, experiment
 
 from qfedfm import Result, run
-from qfedfm.data import Natural, from_arrays
+from qfedfm.data import Dirichlet, Natural, assign, from_arrays, split
 from qfedfm.declaration import declared
 from qfedfm.errors import ConfigurationError, DataError, RunError
 from qfedfm.evidence import METRICS
@@ -175,3 +175,37 @@ def test_plots_are_drawn_on_the_given_axes(result, metric):
 def test_an_unknown_metric_is_named(result):
     with pytest.raises(ConfigurationError, match=r"no metric 'acuracy' \(did you mean 'accuracy'\?\); known are"):
         result.plot("acuracy")
+
+
+def test_the_partition_is_the_one_that_was_trained_on(tmp_path):
+    data = from_arrays(np.random.default_rng(0).normal(size=(90, 2)), np.arange(90) % 2, clients=["x", "y", "z"] * 30)
+    one = experiment(data=data, clients=Clients(count=4, partition=Dirichlet(alpha=2.0), min_rows=2), rounds=1)
+    result = run(one, tmp_path / "run", progress=False)
+    dataset = data.load()
+    parts = split(dataset, one.seed, one.validation, one.test)
+    dealt = assign(one.clients.partition, dataset, parts, 4, one.seed, 2)
+    found = result.partition()
+    assert (found.to_numpy() == dealt.table(dataset, parts).to_numpy()).all()
+    assert found.columns.to_list() == dealt.table(dataset, parts).columns.to_list()
+    assert found.sum().sum() == 90
+    domains = result.partition("domains")
+    assert (domains.T.groupby("part").sum().T == found.T.groupby("part").sum().T).all().all()
+    assert domains.columns.unique(1).to_list() == ["x", "y", "z"]
+    for ax in (Figure().subplots(), Figure().subplots()):
+        assert result.plot_partition("domains", "test", ax=ax) is ax
+        assert result.plot_clients("loss", ax=ax) is ax
+    with pytest.raises(ConfigurationError, match="by is"):
+        result.partition("rows")
+    with pytest.raises(ConfigurationError, match="parts are train, validation, test"):
+        result.plot_partition(part="all")
+    with pytest.raises(ConfigurationError, match="did you mean 'loss'"):
+        result.plot_clients("los")
+
+
+def test_latex_has_every_metric_and_says_that_there_is_no_interval(result):
+    text = result.to_latex(label="tab:run")
+    assert text.count(r" \\") == 1 + len(OF_CLASSES)
+    assert "no interval" in text
+    assert r"\label{tab:run}" in text
+    assert f"accuracy & {result.rounds[-1]['validation']['accuracy']:.4g} &" in text
+    assert r"\caption{mine \& yours}" in result.to_latex("mine & yours")

@@ -62,6 +62,7 @@ def test_a_run_learns_and_records_every_round(tmp_path):
         "events.jsonl",
         "experiment.toml",
         "lock",
+        "partition.csv",
         "report.html",
         "rounds.jsonl",
         "run.json",

@@ -189,6 +189,10 @@ def test_tables(swept):
     assert frame["bytes"][0] == sum(e["bytes_up"] + e["bytes_down"] for e in entries) > 0
     assert swept.verdict in repr(swept)
     assert "<table" in swept._repr_html_()
+    text = swept.to_latex()
+    assert text.count(r" \\") == 1 + len(swept.points)
+    assert text.count("*") == 2  # the choice, and what the star means
+    assert r"head.sizes.n" in text
 
 
 def test_plots(swept, tmp_path):
@@ -197,13 +201,13 @@ def test_plots(swept, tmp_path):
     assert ax.get_lines()[0].get_xdata().tolist() == [0.05, 0.3]
     assert "other fields at their best on validation" in ax.get_title()
     heat = swept.plot("training.optimizer.lr", "aggregation", ax=Figure().subplots())
-    assert heat.images[0].get_array().shape == (2, 2)
+    assert heat.collections[0].get_array().shape == (2, 2)
     assert [text.get_text() for text in heat.get_xticklabels()] == ["Mean()", "Median()"]
     frame = swept.table()
     alike = frame[(frame["training.optimizer.lr"] == 0.05) & (frame["aggregation"] == "Median()")]
     losses = [swept.points[i].rank("accuracy") for i in alike.index]
     shown = alike["test accuracy"].iloc[max(range(len(losses)), key=losses.__getitem__)]
-    assert heat.images[0].get_array()[0, 1] == pytest.approx(shown)
+    assert heat.collections[0].get_array()[0, 1] == pytest.approx(shown)
     for wrong, expected in (
         (("lr",), "got 'lr'"),
         (("head.size.n",), "did you mean 'head.sizes.n'"),

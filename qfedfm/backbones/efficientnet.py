@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from tqdm.auto import tqdm
 
 from ..data.dataset import Items
 from ..declaration import declared
 from ..errors import ConfigurationError, DataError, MissingExtraError
 from ..parallel import side_by_side
+from ..progress import bar as progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +92,7 @@ class EfficientNetLite0:
 
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
         features = np.empty((len(images), self.width), dtype=np.float32)
-        with tqdm(total=len(images), desc="embedding", unit="image", disable=not progress) as bar:
+        with progress_bar()(total=len(images), desc="embedding", unit="image", disable=not progress) as bar:
             for i, encoded in enumerate(side_by_side(encode, batches)):
                 features[i * BATCH : i * BATCH + len(encoded)] = encoded
                 bar.update(len(encoded))

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from tqdm.auto import tqdm
 
 from ..data.dataset import Items
 from ..declaration import declared
 from ..errors import ConfigurationError, DataError, DownloadError, MissingExtraError
 from ..parallel import side_by_side
+from ..progress import bar as progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,7 @@ class HuggingFace:
                 return np.asarray(_pool(hidden, batch["attention_mask"], self.pooling).numpy())
 
         features = np.empty((len(items), model.config.hidden_size), dtype=np.float32)
-        with tqdm(total=len(items), desc="embedding", unit="text", disable=not progress) as bar:
+        with progress_bar()(total=len(items), desc="embedding", unit="text", disable=not progress) as bar:
             for rows, encoded in zip(chunks, side_by_side(encode, batches), strict=True):
                 features[rows] = encoded
                 bar.update(len(rows))

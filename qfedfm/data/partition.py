@@ -17,11 +17,15 @@ from pydantic import Field
 
 from ..declaration import declared
 from ..errors import ConfigurationError
+from ..notebook import table
 from ..seeds import stream
 from .dataset import Dataset, Rows, Split, unfit_name
 
 if TYPE_CHECKING:
     import pandas as pd
+
+ROWS = "rows"  # stands for the class where the labels are numbers
+SHOWN = 50  # clients listed in a notebook
 
 
 @dataclass(frozen=True)
@@ -193,13 +197,42 @@ class Assignment:
         counts = {}
         classes, labels = dataset.classes, dataset.labels
         if dataset.task == "numbers":
-            classes, labels = ("rows",), np.zeros(len(dataset), dtype=np.int64)
+            classes, labels = (ROWS,), np.zeros(len(dataset), dtype=np.int64)
         for part in ("train", "validation", "test"):
             rows = getattr(split, part)
             for number, label in enumerate(classes):
                 owners = self.owner[rows[labels[rows] == number]]
                 counts[part, label] = np.bincount(owners, minlength=len(self.names))
         return pd.DataFrame(counts, index=pd.Index(self.names, name="client"))
+
+    def counts(self, dataset: Dataset, split: Split) -> "pd.DataFrame":
+        """Return how the rows were dealt out in all: columns part, class, client, domain, rows (those above zero).
+
+        Classes in the data set's order, everything else sorted. Numbers have the class "rows".
+        """
+        import pandas as pd
+
+        parts = ("train", "validation", "test")
+        rows = np.concatenate([getattr(split, part) for part in parts])
+        of_classes = dataset.task == "classes"
+        keys = {
+            "part": np.repeat(np.arange(3), [len(getattr(split, part)) for part in parts]),
+            "class": dataset.labels[rows] if of_classes else np.zeros(len(rows), dtype=np.int64),
+            "client": self.owner[rows],
+            "domain": dataset.domains[rows],
+        }
+        counts = pd.DataFrame(keys).groupby([*keys]).size().rename("rows").reset_index()
+        names = {"part": parts, "class": dataset.classes if of_classes else (ROWS,), "client": self.names}
+        return counts.assign(**{key: [known[i] for i in counts[key]] for key, known in names.items()})
+
+    def __repr__(self) -> str:
+        return f"Assignment of {len(self.owner)} rows to {len(self.names)} clients"
+
+    def _repr_html_(self) -> str:
+        rows = np.bincount(self.owner, minlength=len(self.names))
+        shown = {name: f"{count} rows" for name, count in list(zip(self.names, rows, strict=True))[:SHOWN]}
+        more = {} if len(self.names) <= SHOWN else {"…": f"{len(self.names) - SHOWN} more clients"}
+        return table(repr(self), shown | more)
 
 
 def assign(

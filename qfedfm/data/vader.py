@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from ..cache import cache_directory, cannot_write, write_atomically
 from ..errors import DataError, DownloadError

@@ -11,13 +11,14 @@ import torch
 
 from ..heads.twin import matched_classical
 from ..heads.variational import Variational
+from ..notebook import table
 from ..quantum.lightcone import dead_weights, reachable
 from ..quantum.program import Circuit
 from .capacity import EffectiveDimension, effective_dimension
 from .ensemble import Expressibility, entangling_capability, expressibility, haar_entanglement
 from .examined import Data, encode, features_of, variational
 from .plateau import SHOTS, GradientVariance, gradient_variance
-from .showing import number, table, with_ends
+from .showing import number, with_ends
 from .statistics import Interval
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ..errors import ConfigurationError
 from ..heads.model import Model
+from ..notebook import table
 from ..params import Params, stack
 from ..seeds import stream
 from .examined import at_least_two
-from .showing import number, table, with_ends
+from .showing import number, with_ends
 from .statistics import Interval
 
 if TYPE_CHECKING:

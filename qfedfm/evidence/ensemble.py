@@ -16,12 +16,13 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from ..errors import ConfigurationError
+from ..notebook import table
 from ..quantum.measure import meyer_wallach
 from ..quantum.overlaps import fidelity
 from ..quantum.program import Circuit
 from ..seeds import stream
 from .examined import at_least_two, portions, random_rows, random_weights
-from .showing import number, table
+from .showing import number
 from .statistics import Interval, mean_interval
 
 if TYPE_CHECKING:

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from ..errors import CircuitError, ConfigurationError
 from ..heads.model import Model
+from ..notebook import table
 from ..quantum.lightcone import dead_weights
 from ..quantum.program import Circuit, Observable, Program
 from ..quantum.statevector import simulate
 from ..seeds import stream
 from .examined import Tensors, at_least_two, portions, random_rows, random_weights
-from .showing import number, table, with_ends
+from .showing import number, with_ends
 from .statistics import Interval, mean_interval
 
 if TYPE_CHECKING:

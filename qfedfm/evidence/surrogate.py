@@ -21,11 +21,12 @@ from torch import Tensor
 
 from ..errors import ConfigurationError
 from ..heads.variational import CORE, Variational
+from ..notebook import table
 from ..params import Params, misfit
 from ..seeds import stream
 from .examined import Data, encode, features_of, variational
 from .fourier import Spectrum, fourier_kernel, spectrum
-from .showing import number, table, with_ends
+from .showing import number, with_ends
 from .statistics import Interval
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ function of what they depend on, where that would be longer than `LONGEST_IN_TEX
 import math
 from typing import TYPE_CHECKING, Any
 
+from ..svg import GROUND, INK, svg
 from .expr import Expr
 from .pennylane import GATE_NAMES
 from .program import Circuit, Program
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 
 LONGEST_IN_TEXT, LONGEST_IN_FIGURE = 40, 16  # characters of an angle
+LETTERS = 75  # points that the letters of a line in a box have together
+INCH, WIDEST = 48, 960  # pixels of a drawing's inch in a notebook, and of the whole at most
 
 
 def describe(circuit: Circuit | Program) -> str:
@@ -52,6 +55,43 @@ def draw(circuit: Circuit | Program, figure: "Figure | None" = None) -> "Figure"
         FigureCanvasAgg(figure)  # the drawer measures its labels
     tape_mpl(_script(circuit, LONGEST_IN_FIGURE, ",\n"), decimals=2, show_all_wires=True, fig=figure)
     return figure
+
+
+def draw_for_page(circuit: Circuit | Program) -> "Figure":
+    """Return the figure of `draw` with black and white replaced by what `svg.svg` gives the page's colours."""
+    from matplotlib.colors import same_color
+
+    figure = draw(circuit)
+    for axes in figure.axes:
+        for line in axes.lines:
+            line.set_color(INK)
+        for text in axes.texts:
+            text.set_color(INK)
+            shown = text.get_text().replace("weights[", "w[")  # in boxes of one width a long name is tiny
+            if shown != text.get_text():
+                text.set_text(shown)
+                text.set_fontsize(LETTERS / max(map(len, shown.splitlines())))
+        for patch in axes.patches:
+            face = patch.get_facecolor()
+            patch.set_edgecolor(INK)
+            if patch.get_fill():
+                patch.set_facecolor(INK if same_color(face, "black") else GROUND)
+    return figure
+
+
+def to_html(circuit: Circuit | Program) -> str:
+    """Return drawing and facts as HTML for a notebook, whose colours it takes."""
+    import html
+
+    figure = draw_for_page(circuit)
+    name = circuit.name if isinstance(circuit, Circuit) else "program"
+    drawn = svg(figure, f"circuit {name}")
+    width = min(figure.get_figwidth() * INCH, WIDEST)
+    facts = html.escape(describe(circuit))
+    return (
+        f"<figure style='margin:0'><figcaption><b>{html.escape(name)}</b></figcaption>"
+        f"<div style='max-width:{width:.0f}px'>{drawn}</div><pre>{facts}</pre></figure>"
+    )
 
 
 def _program(circuit: Circuit | Program) -> Program:

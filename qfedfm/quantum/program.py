@@ -130,6 +130,11 @@ class Circuit:
     reference: str = ""
     source: str = ""
 
+    def _repr_html_(self) -> str:
+        from .drawing import to_html
+
+        return to_html(self)
+
     def to_json(self) -> str:
         """Return the canonical JSON, the program inside it."""
         data = {

@@ -234,3 +234,21 @@ def test_a_larger_alpha_is_offered_where_a_client_stays_too_small():
     data = dataset(60)
     with pytest.raises(ConfigurationError, match=r"QuantitySkew.*use fewer clients, a larger alpha"):
         assign(QuantitySkew(0.01), data, split(data, 0), 12, 0)
+
+
+def test_counts_add_up_to_the_table_and_name_the_domains():
+    data = dataset(classes=3)
+    parts = split(data, 0)
+    dealt = assign(Dirichlet(alpha=1.0), data, parts, 5, 0)
+    counts = dealt.counts(data, parts)
+    assert counts["rows"].sum() == len(data)
+    assert counts["rows"].min() > 0
+    one = counts.iloc[7]
+    rows = getattr(parts, one["part"])
+    mine = data.labels[rows] == data.classes.index(one["class"])
+    mine &= (data.domains[rows] == one["domain"]) & (dealt.owner[rows] == dealt.names.index(one["client"]))
+    assert one["rows"] == mine.sum()
+    table = dealt.table(data, parts)
+    for (part, label), column in table.items():
+        some = counts[(counts["part"] == part) & (counts["class"] == label)].groupby("client")["rows"].sum()
+        assert some.reindex(column.index, fill_value=0).tolist() == column.tolist()

@@ -56,8 +56,9 @@ def test_every_gate_can_be_drawn(name):
 
 
 def test_figure_is_the_callers_and_pyplot_is_left_alone():
+    before = plt.get_fignums()
     figure = Figure(figsize=(3, 2))
     assert draw(load("angle_ring", {"n": 2, "layers": 1}), figure) is figure
     labels = {text.get_text() for text in figure.axes[0].texts}
     assert "RY\n(x[0])" in labels
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
