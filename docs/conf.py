@@ -32,6 +32,8 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["messages.css"]
 html_title = f"qfedfm {version}"
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#5b3cc4", "color-brand-content": "#5b3cc4"},

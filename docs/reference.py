@@ -1,19 +1,27 @@
 """Write the reference: one page for the package and one for each subpackage, from `__all__`, signatures and docstrings.
 
-Docstrings of this project are plain text, not markup, so they are set as they stand, paragraph by paragraph.
+Docstrings of this project are plain text, not markup, so they are set as they stand, paragraph by paragraph; where one
+explains arguments ("name: what it is. other: ..."), each becomes an item of a list.
 """
 
 import inspect
 import re
 import shutil
+import textwrap
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 import qfedfm
 
 MEMBERS = 40  # of one class, shown at most
+WIDTH = 88  # of a signature on one line
+MODULES = re.compile(r"\b(?:qfedfm|torch|numpy|collections\.abc|typing|pathlib|pandas|matplotlib)(?:\.\w+)*\.(\w+)")
+ARRAY_LIKE = MODULES.sub(r"\1", str(ArrayLike)).removeprefix("Union[").removesuffix("]")  # as signatures spell it out
 
 
 def write(folder: Path) -> None:
@@ -62,13 +70,18 @@ def _page(title: str, module: Any, names: list[str]) -> str:
 
 def _entry(owner: str, name: str, value: Any) -> str:
     if inspect.isclass(value):
-        parts = [f"## {name}\n\n```python\nclass {owner}.{name}{_signature(value)}\n```\n", _text(_doc(value))]
+        made = "" if getattr(value, "_is_protocol", False) else _signature(value, owner, name)
+        kind = "protocol" if getattr(value, "_is_protocol", False) else "class"
+        parts = [f"## {name}\n\n```python\n{kind} {owner}.{name}{made}\n```\n", _text(_doc(value), _names(value))]
         for member, inner in _members(value):
             call = f"{member}{_signature(inner)}" if callable(inner) else member
-            parts.append(f"**`{call}`**\n\n{_text(_doc(inner))}")
+            parts.append(
+                f":::{{container}} member\n```python\n.{call}\n```\n\n{_text(_doc(inner), _names(inner))}:::\n"
+            )
         return "\n".join(parts)
     if callable(value):
-        return f"## {name}\n\n```python\n{owner}.{name}{_signature(value)}\n```\n\n{_text(_doc(value))}"
+        call = f"{owner}.{name}{_signature(value, owner, name)}"
+        return f"## {name}\n\n```python\n{call}\n```\n\n{_text(_doc(value), _names(value))}"
     return f"## {name}\n\n```python\n{owner}.{name} = {value!r:.400}\n```\n"
 
 
@@ -91,30 +104,100 @@ def _members(value: type) -> list[tuple[str, Any]]:
     return found[:MEMBERS]
 
 
-def _signature(value: Any) -> str:
+def _names(value: Any) -> list[str]:
+    """Return the names that a docstring may explain: arguments, and fields of a class."""
+    own = [field.name for field in fields(value)] if inspect.isclass(value) and is_dataclass(value) else []
     try:
-        text = str(inspect.signature(value))
+        return [*own, *inspect.signature(value).parameters]
+    except (TypeError, ValueError):
+        return own
+
+
+def _signature(value: Any, *before: str) -> str:
+    """Return how a value is called, an argument a line where one line would be too long; before: what stands before."""
+    try:
+        signature = inspect.signature(value)
     except (TypeError, ValueError):
         return "(...)"
+    arguments = [argument for name, argument in signature.parameters.items() if name not in ("self", "cls")]
+    signature = signature.replace(parameters=arguments)
+    if inspect.isclass(value):
+        signature = signature.replace(return_annotation=inspect.Signature.empty)
+    text = _plain(str(signature))
+    if len(text) + sum(map(len, before)) <= WIDTH:
+        return text
+    returned = _plain(str(signature.replace(parameters=[])))[2:]
+    lines = []
+    for argument in arguments:
+        if argument.kind is argument.KEYWORD_ONLY and "*" not in lines:
+            lines.append("*")
+        lines.append(_plain(str(inspect.Signature([argument.replace(kind=argument.KEYWORD_ONLY)])))[4:-1])
+    return "(\n" + "".join(f"    {line},\n" for line in lines) + f"){returned}"
+
+
+def _plain(text: str) -> str:
+    """Return a signature without the modules that its types come from."""
     text = re.sub(r"<factory>|<object object at 0x\w+>", "...", text)
-    text = re.sub(
-        r"\b(?:qfedfm|torch|numpy|collections\.abc|typing|pathlib|pandas|matplotlib)(?:\.\w+)*\.(\w+)", r"\1", text
-    )
+    text = MODULES.sub(r"\1", text)
+    text = text.replace(ARRAY_LIKE, "ArrayLike")
+    text = re.sub(r"Union\[([^\[\]]*)\]", lambda match: match[1].replace(", ", " | "), text)
+    text = text.replace("| NoneType", "| None")
+    while (start := text.find("Annotated[")) >= 0:
+        text = text[:start] + _unannotated(text[start:])
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
-def _text(doc: str) -> str:
-    """Return a docstring as Markdown that shows it as it stands: paragraphs, indented blocks as code."""
-    parts = []
+def _unannotated(text: str) -> str:
+    """Return "Annotated[type, limits]..." as "type...": what the limits are, the docstring says."""
+    depth, ends = 0, []
+    for place, sign in enumerate(text):
+        depth += (sign in "([{") - (sign in ")]}")
+        if (depth == 1 and sign == "," and not ends) or (depth == 0 and sign == "]"):
+            ends.append(place)
+        if depth == 0 and sign == "]":
+            break
+    return text[len("Annotated[") : ends[0]] + text[ends[-1] + 1 :]
+
+
+def _text(doc: str, names: Sequence[str] = ()) -> str:
+    """Return a docstring as Markdown: paragraphs, explanations of `names` as lists, indented blocks as code."""
+    pieces: list[tuple[bool, str]] = []  # whether it is code, and the text
     for paragraph in re.split(r"\n\s*\n", doc):
-        lines = paragraph.split("\n")
-        if all(line.startswith("    ") for line in lines if line):
-            parts.append("```text\n" + inspect.cleandoc(paragraph) + "\n```")
-        elif any(line.startswith(("- ", "* ", "  ")) for line in lines):
-            parts.append("\n".join(_escape(line) for line in lines))
+        code = all(line.startswith("    ") for line in paragraph.split("\n") if line)
+        text = textwrap.dedent(paragraph) if code else paragraph
+        if code and pieces and pieces[-1][0]:
+            pieces[-1] = True, f"{pieces[-1][1]}\n\n{text}"
         else:
-            parts.append(_escape(paragraph))
-    return "\n\n".join(parts) + "\n"
+            pieces.append((code, text))
+    return "\n\n".join(_code(text) if code else _prose(text, names) for code, text in pieces) + "\n"
+
+
+def _code(text: str) -> str:
+    try:
+        compile(text, "docstring", "exec")
+    except SyntaxError:
+        return f"```text\n{text}\n```"
+    return f"```python\n{text}\n```"
+
+
+def _prose(text: str, names: Sequence[str]) -> str:
+    """Return a paragraph, with "name: what it is." as items of a list where `names` has the name."""
+    if any(line.startswith(("- ", "* ", "  ")) for line in text.split("\n")):
+        return "\n".join(map(_escape, text.split("\n")))
+    text = " ".join(text.split())
+    one = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"\0"
+    explained = list(re.finditer(rf"(?:^|(?<=[.;)] ))((?:{one})(?:, (?:{one}))*): ", text))
+    if not explained:
+        return _escape(text)
+    ends = [*(match.start() for match in explained[1:]), len(text)]
+    last, raises, errors = text[explained[-1].end() :].partition(" Raises ")
+    said = [*(text[match.end() : end].strip() for match, end in zip(explained[:-1], ends, strict=False)), last]
+    items = [
+        "- " + ", ".join(f"**`{name}`**" for name in match[1].split(", ")) + f": {_escape(meaning)}"
+        for match, meaning in zip(explained, said, strict=True)
+    ]
+    parts = [_escape(text[: explained[0].start()].strip()), "\n".join(items), _escape(raises.strip() + " " + errors)]
+    return "\n\n".join(part for part in parts if part.strip())
 
 
 def _escape(text: str) -> str:

@@ -19,7 +19,7 @@ from .errors import AggregationError, ClientError, ConfigurationError, QuorumErr
 from .evidence import METRICS, headline
 from .experiment import Experiment, content
 from .federation.local import exchange_together
-from .heads import Kernel, Linear, Parallel, Rbf, Variational, matched_classical
+from .heads import Kernel, Linear, Parallel, Personalised, Rbf, Variational, matched_classical
 from .heads.model import Model
 from .progress import Progress
 from .runs import Federation, Prepared, bind, describe, federate, measure, prepare
@@ -84,8 +84,16 @@ def load_arm(file: Path) -> Arm:
 
 
 def twins(experiment: Experiment) -> dict[str, Experiment]:
-    """Return the default arms: the experiment's quantum head, its classical counterpart, and a linear probe."""
+    """Return the default arms: the experiment's quantum head, its classical counterpart, and a linear probe.
+
+    Beside a personalised head stand its personalised twin and the same head with nothing personal.
+    """
     linear = {"linear probe": replace(experiment, head=Linear())}
+    if isinstance(experiment.head, Personalised):
+        own = experiment.head
+        shared = list(twins(replace(experiment, head=own.head)).items())[:2]
+        personal = {name: replace(arm, head=replace(own, head=arm.head)) for name, arm in shared}
+        return personal | {f"{shared[0][0]}, all shared": shared[0][1]} | linear
     if isinstance(experiment.head, Variational | Parallel):
         twin = replace(experiment, head=matched_classical(experiment.head))
         return {"quantum head": experiment, "matched classical head": twin} | linear
@@ -93,8 +101,9 @@ def twins(experiment: Experiment) -> dict[str, Experiment]:
         twin = replace(experiment, head=Rbf(experiment.head))
         return {"quantum kernel": experiment, "matched Gaussian kernel": twin} | linear
     raise ConfigurationError(
-        f"compare knows the twins of Variational, Parallel and Kernel heads; got {type(experiment.head).__name__}: "
-        "pass arms={name: experiment}"
+        f"compare knows the twins of Variational, Parallel and Kernel heads, personalised or not; got "
+        f"{type(experiment.head).__name__}: pass arms="
+        "{name: experiment}"
     )
 
 

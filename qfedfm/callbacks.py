@@ -17,6 +17,7 @@ from typing import Any, Literal
 from .errors import ConfigurationError, nearest
 from .evidence import METRICS
 from .experiment import Experiment
+from .figures import showing
 from .progress import in_notebook
 
 Line = dict[str, Any]
@@ -177,7 +178,7 @@ class LiveChart:
 
         from .plots import COLOURS
 
-        self._figure = Figure(figsize=(6.4, 3.2), layout="constrained")
+        self._figure = showing(Figure(figsize=(6.4, 3.2), layout="constrained"))
         ax = self._figure.subplots()
         numbers = [line["round"] for line in self._lines]
         metric = self.metric or ("accuracy" if "accuracy" in self._lines[0]["test"] else "rmse")

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from .arms import Arm, Trial
 from .backends import Exact
 from .errors import ConfigurationError
-from .experiment import Experiment
+from .experiment import Experiment, pieces
 from .heads import HoldsCircuit
 
 Hold = Literal["rounds", "executions", "shots", "qpu_seconds"]
@@ -54,7 +54,8 @@ def unequal(arms: Mapping[str, Experiment], hold: str) -> list[str]:
         return [f"hold: expected one of {', '.join(get_args(Hold))}; got '{hold}'"]
     wrong = []
     for name, arm in arms.items():
-        if hold == "rounds" or not isinstance(arm.head, HoldsCircuit) or not isinstance(arm.backend, Exact):
+        circuits = any(isinstance(piece, HoldsCircuit) for piece in (arm.head, *pieces(arm.head)))
+        if hold == "rounds" or not circuits or not isinstance(arm.backend, Exact):
             continue
         if hold != "executions":
             wrong.append(f"arm '{name}' runs on Exact(), which takes no {UNITS[hold]}: hold 'executions', say")

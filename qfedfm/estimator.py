@@ -97,6 +97,11 @@ class FederatedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(rows) < FEWEST:
             raise ConfigurationError(f"FederatedClassifier needs at least {FEWEST} rows; got n_samples={len(rows)}")
         experiment = self._experiment(rows, numbers, classes, clients)
+        if experiment.head.bind(rows.shape[1], len(classes)).kept:
+            raise ConfigurationError(
+                "FederatedClassifier predicts rows of nobody in particular, and a personalised head has a model for "
+                "each client and none for the others: use qf.run and result.client_models"
+            )
         self.classes_, self.experiment_ = classes, experiment
         self.params_, self.history_, self.directory_ = self._train(experiment)
         return self

@@ -29,6 +29,7 @@ from .errors import ConfigurationError
 from .evidence import plateau_warning
 from .federation import Clients, Training
 from .federation.clients import travelling
+from .federation.personal import unfit
 from .heads import Head, HoldsCircuit, Variational
 from .heads.model import Model, Precision
 from .kinds import build, kind_of, override, to_table
@@ -212,7 +213,9 @@ class Experiment:
             raise ConfigurationError([f"the labels of the data are numbers to be predicted; {line}" for line in wrong])
 
     def _check_training(self, model: Model) -> None:
-        """Raise `ConfigurationError` for an optimiser or gradient that this model and machine have no use for."""
+        """Raise `ConfigurationError` for what this model and machine cannot be trained by."""
+        if wrong := unfit(model, self.training, [self.aggregation, *pieces(self.aggregation)]):
+            raise ConfigurationError(wrong)
         optimizer, gradient, exact = self.training.optimizer, self.training.gradient, isinstance(self.backend, Exact)
         if isinstance(optimizer, CircuitOptimizer):
             optimizer.bind(model, 1)

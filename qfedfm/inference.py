@@ -150,9 +150,12 @@ def predict(
 def client_models(result: Result) -> dict[str, FittedModel]:
     """Return the model of each client: the final global one after one more round of training on the client's own rows.
 
-    An ensemble of these, or each on its own client's rows as a personalised model. Raises as `run` does.
+    An ensemble of these, or each on its own client's rows. Of a personalised head each client's own is returned as it
+    stands (`Result.client_models`). Raises as `run` does.
     """
     experiment = result.experiment
+    if result.bound.kept:
+        return result.client_models
     prepared = prepare(experiment, progress=False)
     model = bind(experiment, prepared)
     federation = federate(experiment, prepared, model, run_id="client-models")

@@ -42,6 +42,7 @@ KINDS: dict[str, str] = {
     "Mlp": "qfedfm.heads:Mlp",
     "Module": "qfedfm.heads:Module",
     "Parallel": "qfedfm.heads:Parallel",
+    "Personalised": "qfedfm.heads:Personalised",
     "Variational": "qfedfm.heads:Variational",
     "Kernel": "qfedfm.heads:Kernel",
     "Rbf": "qfedfm.heads:Rbf",

@@ -22,6 +22,7 @@ from .evidence import METRICS, headline, probabilities
 from .experiment import Experiment
 from .federation.clients import travelling
 from .federation.evaluation import apply_in_pieces
+from .federation.personal import own_models
 from .heads.model import Model
 from .ledger import Entry, Ledger
 from .notebook import table
@@ -94,6 +95,11 @@ class Result:
             {name.removeprefix(part): t for name, t in checkpoint.tensors.items() if name.startswith(part)}
             for part in ("params/", "aggregation/")
         )
+        self._memory: dict[str, Params] = {}
+        for key, tensor in checkpoint.tensors.items():
+            if key.startswith("client/"):
+                client, _, name = key.removeprefix("client/").rpartition("/")
+                self._memory.setdefault(client, {})[name] = tensor
 
     @classmethod
     def load(cls, directory: str | Path) -> "Result":
@@ -119,20 +125,50 @@ class Result:
         return Ledger(Entry(**entry) for line in self.rounds for entry in line.get("ledger", ()))
 
     @cached_property
-    def models(self) -> tuple[FittedModel, ...]:
-        """The trained global model with its backbone; of a clustered federation every model, in order."""
+    def bound(self) -> Model:
+        """The head bound to the sizes of the data: a model without trained values."""
         facts = self._record.facts()
-        classes = tuple(facts["classes"])
-        model = self.experiment.head.bind(facts["features"], len(classes) or 1).with_precision(
-            self.experiment.precision
-        )
+        model = self.experiment.head.bind(facts["features"], len(facts["classes"]) or 1)
+        return model.with_precision(self.experiment.precision)
+
+    def _fitted(self, params: Params) -> FittedModel:
+        facts = self._record.facts()
+        return FittedModel(self.experiment.backbone, self.bound, params, tuple(facts["classes"]), facts["features"])
+
+    @cached_property
+    def models(self) -> tuple[FittedModel, ...]:
+        """The trained global model with its backbone; of a clustered federation every model, in order.
+
+        Raises `ConfigurationError` for a personalised head, of which the server has no whole model.
+        """
+        model = self.bound
+        if model.kept:
+            raise ConfigurationError(
+                f"each client of this run keeps {', '.join(spec.name for spec in model.kept)} for itself, so there is "
+                "no global model: result.client_models has each client's; what they share is in result.params, beside "
+                "initial values of the rest"
+            )
         whole, rule = {spec.name: self.params[spec.name] for spec in model.specs}, self.experiment.training.rule
         several = [whole]
         if isinstance(rule, Chooses):
             several = [whole | one for one in rule.candidates(self._server | whole, travelling(model.specs))]
-        return tuple(
-            FittedModel(self.experiment.backbone, model, params, classes, facts["features"]) for params in several
-        )
+        return tuple(map(self._fitted, several))
+
+    @cached_property
+    def client_models(self) -> dict[str, FittedModel]:
+        """Each client's own model, where the head is personalised; a client that never trained has initial values.
+
+        Raises `ConfigurationError` where all of the model is shared.
+        """
+        if not self.bound.kept:
+            raise ConfigurationError(
+                "all clients of this run share one model, result.model: qf.inference.client_models(result) trains it "
+                "on each client's rows for another round; Personalised heads have a model for each client"
+            )
+        took_part = {name for line in self.rounds for name in line.get("clients", ())}
+        clients = sorted(took_part | set(self._memory) | set(self.rounds[-1]["per_client"]))
+        whole = {spec.name: self.params[spec.name] for spec in self.bound.specs}
+        return dict(zip(clients, map(self._fitted, own_models(whole, self._memory, clients)), strict=True))
 
     @property
     def model(self) -> FittedModel:
@@ -255,14 +291,16 @@ class Result:
         label, clients = METRICS[shown].label, self.per_client().sort_values(shown)
         worst = clients.iloc[0 if METRICS[shown].higher_is_better else -1]
         keys = self.experiment.seal.keys.source
-        model = self.models[0].model
-        count = model.count()
+        count = self.bound.count()
+        of_each = sum(spec.size for spec in self.bound.kept)
+        several = 1 if of_each else len(self.models)
         return {
             "rounds": f"{last['round']} of {self.experiment.rounds}",
             f"test {label}": f"{last['test'][shown]:.3f} (one seed; no interval)",
             "worst client": f"{worst[shown]:.3f} ({worst['client']}, {worst['rows']} test rows)",
             "parameters": f"{count['classical']} classical, {count['quantum']} quantum"
-            + (f" in each of {len(self.models)} models" if len(self.models) > 1 else ""),
+            + (f" in each of {several} models" if several > 1 else "")
+            + (f"; {of_each} of them each client's own" if of_each else ""),
             "sent": f"{totals['bytes_down'] / 1e6:.2f} MB down, {totals['bytes_up'] / 1e6:.2f} MB up, all sealed",
             "keys": f"{totals['key_bits']} bits, {keys}{key_account.NOTES.get(keys, '')}",
             **({"privacy loss": self._privacy_text()} if self.privacy else {}),
@@ -272,7 +310,7 @@ class Result:
 
     def _executions_text(self, totals: Mapping[str, float]) -> str:
         backend, text = self.experiment.backend, f"{totals['executions']} in training"
-        if self.models[0].model.circuit is None:
+        if self.bound.circuit is None:
             return text
         if isinstance(backend, Exact):
             return f"{text} (exact simulation)"
@@ -363,12 +401,18 @@ def _privacy_section(result: Result) -> tuple[Section, ...]:
     return (Section("Privacy", text, table=each),)
 
 
+def _whose(result: Result) -> str:
+    if result.bound.kept:
+        return "each client's own model"
+    return "the global model" if len(result.models) == 1 else "the model that fits a client best"
+
+
 def _report(result: Result, record: RunDirectory) -> Report:
     import pandas as pd
 
     experiment, events = result.experiment, record.events()
     circuits = sections.held(experiment)
-    shown, after = headline(result.task), f"After {result.rounds[-1]['round']} rounds the global model"
+    shown, after = headline(result.task), f"After {result.rounds[-1]['round']} rounds {_whose(result)}"
     score = result.rounds[-1]["test"][shown]
     did = (
         f"classifies {100 * score:.1f} % of the test rows rightly"
@@ -400,8 +444,8 @@ def _report(result: Result, record: RunDirectory) -> Report:
                 "On the test rows; round 0 is the untrained model.",
                 sections.curves(result.plot, (shown, "loss" if result.task == "classes" else "r2")),
             ),
-            sections.clients(each, shown, per_client, "of the final global model on each client's own test rows"),
-            *sections.judged(judged, "The final global model on the test rows."),
+            sections.clients(each, shown, per_client, f"of {_whose(result)} on each client's own test rows"),
+            *sections.judged(judged, "What the round left, on the test rows."),
             *sections.partition(record.partition(), f"{experiment.clients.partition!r:.200}."),
             *sections.circuit({experiment.name: circuits}),
             Section(

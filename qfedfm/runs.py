@@ -22,7 +22,7 @@ from .aggregation.admissible import admit
 from .attacks import Attack, Backdoor, DataAttack
 from .backbones import features
 from .backends import Exact, Executor, Session, Usage
-from .callbacks import Callbacks, LiveChart, in_notebook
+from .callbacks import Callbacks, LiveChart
 from .client_rules import Chooses, Setting
 from .data import Assignment, Dataset, Split, assign, split
 from .environment import environment
@@ -33,9 +33,10 @@ from .federation import Channel, Cohort, Evaluation, LocalEngine, Round, Server,
 from .federation.clients import Intervention, travelling
 from .federation.evaluation import utility_on
 from .federation.messages import SERVER
+from .federation.personal import evaluate_own, own_models
 from .heads.model import Model
 from .params import Params, difference, params_hash, stack
-from .progress import Progress, say
+from .progress import Progress, in_notebook, say
 from .qkd import KeepsAccount, NamesNodes
 from .records import CHECKPOINT, EXPERIMENT, JOBS, REPORT, Checkpoint, RunDirectory, refuse_existing
 from .result import Result
@@ -80,7 +81,9 @@ class Federation:
 
     @property
     def models(self) -> list[Params]:
-        """The global model, or every model of a clustered federation."""
+        """The global model, every model of a clustered federation, or each client's where the head is personalised."""
+        if self.model.kept:
+            return own_models(self.server.params, self.engine.cohort.memory, self.assignment.names)
         rule = self.experiment.training.rule
         if not isinstance(rule, Chooses):
             return [self.server.params]
@@ -191,7 +194,7 @@ def federate(
         initial,
         clients.fewest(per_round),
         model,
-        root=_root(experiment, prepared, model, home, parts.validation, len(rows), executor),
+        root=None if model.kept else _root(experiment, prepared, model, home, parts.validation, len(rows), executor),
         around=(lambda inner: rule.around(inner, setting)) if rule else None,
         clusters=rule.clusters if isinstance(rule, Chooses) else 1,
     )
@@ -211,7 +214,8 @@ def federate(
         executor=executor,
     )
     federation = Federation(experiment, prepared, model, parts, assignment, server, LocalEngine(cohort), executor)
-    server.utility = utility_on(federation.evaluated, home, prepared.table, prepared.labels, parts.validation)
+    if not model.kept:
+        server.utility = utility_on(federation.evaluated, home, prepared.table, prepared.labels, parts.validation)
     return federation
 
 
@@ -292,7 +296,8 @@ def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
     Each gets every metric of its task on its validation and test rows and on every client's own test rows, and the
     tables of confusion and reliability on the test rows; one with a backdoor also the share of test rows of other
     classes that the trigger sends to the target. Where there are several models, each row is seen by the one that fits
-    its client's training rows best, and "clusters" says which that is. On a machine all are evaluated there
+    its client's training rows best, and "clusters" says which that is; or by its client's own, where the head is
+    personalised. On a machine all are evaluated there
     (`Experiment.evaluation`), and "evaluation" holds what that took.
     """
     executor = federations[0].executor
@@ -309,7 +314,8 @@ def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
 def _measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = [{} for _ in federations]
     trained = [np.concatenate([*federation.engine.cohort.rows.values()]) for federation in federations]
-    several = [i for i, federation in enumerate(federations) if len(federation.models) > 1]
+    personal = federations[0].model.kept
+    several = [] if personal else [i for i, federation in enumerate(federations) if len(federation.models) > 1]
     choices: dict[int, np.ndarray] = {}
     if several:
         fits = _evaluations([federations[i] for i in several], [trained[i] for i in several])
@@ -318,6 +324,8 @@ def _measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
         results[i]["clusters"] = dict(zip(federations[i].assignment.names, choice.tolist(), strict=True))
 
     def scored(chosen: Sequence[int], rows: Sequence[np.ndarray]) -> list[Evaluation]:
+        if personal:
+            return _by_owner([federations[i] for i in chosen], rows)
         found = _evaluations([federations[i] for i in chosen], rows)
         return [
             several[0] if i not in choices else _own(several, choices[i][_owner(federations[i], some)])
@@ -352,6 +360,14 @@ def _evaluations(federations: Sequence[Federation], rows: Sequence[np.ndarray]) 
     each = [some for some, count in zip(rows, counts, strict=True) for _ in range(count)]
     scores = iter(evaluate(first.evaluated, params, first.prepared.table, first.prepared.labels, each))
     return [[next(scores) for _ in range(count)] for count in counts]
+
+
+def _by_owner(federations: Sequence[Federation], rows: Sequence[np.ndarray]) -> list[Evaluation]:
+    """Return for each federation its rows, each as the model of the client that owns it has it."""
+    first, models = federations[0], [federation.models for federation in federations]
+    owners = [_owner(federation, some) for federation, some in zip(federations, rows, strict=True)]
+    on_machine = first.executor if first.evaluated is not first.model else None
+    return evaluate_own(first.evaluated, models, first.prepared.table, first.prepared.labels, rows, owners, on_machine)
 
 
 def _owner(federation: Federation, rows: np.ndarray) -> np.ndarray:

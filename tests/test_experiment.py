@@ -111,7 +111,7 @@ from qfedfm.declaration import declared
 from qfedfm.demo import experiment as demonstration
 from qfedfm.errors import CircuitError, ConfigurationError, DataError
 from qfedfm.federation import Clients, Training
-from qfedfm.heads import Head, Kernel, Linear, Mlp, Model, Module, Parallel, Rbf, Variational
+from qfedfm.heads import Head, Kernel, Linear, Mlp, Model, Module, Parallel, Personalised, Rbf, Variational
 from qfedfm.incentives import (
     Contribution,
     FreeRiderScreen,
@@ -339,6 +339,11 @@ PIECES = {
         st.builds(Mlp, hidden=st.lists(whole, min_size=1).map(tuple), squash=rates, **AROUND),
         st.builds(Variational, **CIRCUITS, **AROUND),
         st.builds(Parallel, st.lists(st.builds(Variational, **CIRCUITS), min_size=1, max_size=3).map(tuple), **AROUND),
+        st.builds(
+            Personalised,
+            head=st.builds(Mlp, hidden=st.lists(whole, min_size=1).map(tuple)) | st.builds(Variational, **CIRCUITS),
+            parts=st.lists(st.sampled_from(["projection", "core", "readout"]), min_size=1, unique=True).map(tuple),
+        ),
         KERNELS,
         st.builds(Rbf, of=KERNELS, gamma=st.none() | rates),
     ),

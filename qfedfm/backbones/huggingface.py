@@ -9,6 +9,7 @@ Only weights in safetensors are read: a pickled checkpoint may run code.
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from tqdm import TqdmWarning
 
 from ..data.dataset import Items
 from ..declaration import declared
@@ -180,7 +182,9 @@ def _snapshot(name: str, revision: str | None) -> Path:
 def _load(directory: Path, fingerprint: str) -> tuple[Any, Any]:  # noqa: ARG001  (other content is loaded anew)
     """Return the tokenizer and the frozen model in `directory`, in float32, in silence and without network."""
     _require_transformers(f"the model in {directory}")
-    from transformers import AutoModel, AutoTokenizer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)  # in notebooks, of widgets that nothing here needs
+        from transformers import AutoModel, AutoTokenizer
 
     try:
         with _quiet():

@@ -1,6 +1,7 @@
 """Evaluation of global models: what they put out for each row, and the loss of each row."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..aggregation.updates import Metric, Utility
+from ..backends import Executor
 from ..errors import ConfigurationError
 from ..heads.losses import row_losses
 from ..heads.model import Model
@@ -44,18 +46,25 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model, params: Params, table: Tensor, labels: Tensor, rows: Sequence[np.ndarray]
+    model: Model,
+    params: Params,
+    table: Tensor,
+    labels: Tensor,
+    rows: Sequence[np.ndarray],
+    executor: Executor | None = None,
 ) -> list[Evaluation]:
     """Evaluate G models, model g on the rows rows[g] of the feature table.
 
     params: {name: (G, *shape)}. Models are evaluated together, padded to the longest set of rows, on the device that
-    holds the table.
+    holds the table. executor: the machine that `model` runs on, which is then spared the rows that pad.
     """
     longest = max(map(len, rows))
     index = torch.zeros(len(rows), longest, dtype=torch.int64)
     for g, some in enumerate(rows):
         index[g, : len(some)] = torch.from_numpy(some)
-    outputs, wanted = apply_in_pieces(model, params, table, index).cpu(), labels.cpu()[index]
+    real = torch.arange(longest) < torch.tensor([len(some) for some in rows]).unsqueeze(1)
+    outputs = apply_in_pieces(model, params, table, index, (executor, real) if executor else None).cpu()
+    wanted = labels.cpu()[index]
     losses = row_losses(outputs, wanted)
     if wanted.is_floating_point():
         wanted = wanted.double()
@@ -80,24 +89,23 @@ def utility_on(model: Model, fixed: Params, table: Tensor, labels: Tensor, rows:
     return utility
 
 
-def apply_in_pieces(model: Model, params: Params, table: Tensor, index: Tensor) -> Tensor:
-    """Return the outputs of G models on table[index], index (G, n), as (G, n, outputs), in bounded memory."""
+def apply_in_pieces(
+    model: Model, params: Params, table: Tensor, index: Tensor, only: tuple[Executor, Tensor] | None = None
+) -> Tensor:
+    """Return the outputs of G models on table[index], index (G, n), as (G, n, outputs), in bounded memory.
+
+    only: a machine that is to run no rows but those of a mask (G, n).
+    """
     models, rows = index.shape
     params, index = {name: p.to(table.device) for name, p in params.items()}, index.to(table.device)
     width = max(1, min(rows, MEMORY_BUDGET // model.row_bytes))
     height = max(1, MEMORY_BUDGET // (model.row_bytes * width))
+
+    def piece(g: int, r: int) -> Tensor:
+        here = slice(g, g + height), slice(r, r + width)
+        with only[0].only(only[1][here]) if only else nullcontext():
+            return model.apply({name: p[here[0]] for name, p in params.items()}, table[index[here]])
+
     with torch.no_grad():
-        bands = [
-            torch.cat(
-                [
-                    model.apply(
-                        {name: p[g : g + height] for name, p in params.items()},
-                        table[index[g : g + height, r : r + width]],
-                    )
-                    for r in range(0, rows, width)
-                ],
-                dim=1,
-            )
-            for g in range(0, models, height)
-        ]
+        bands = [torch.cat([piece(g, r) for r in range(0, rows, width)], dim=1) for g in range(0, models, height)]
     return torch.cat(bands)

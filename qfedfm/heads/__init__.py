@@ -5,6 +5,7 @@ from .linear import Linear
 from .mlp import Mlp
 from .model import Head, HoldsCircuit, Model
 from .module import Module
+from .personalised import Personalised
 from .rbf import Rbf
 from .twin import matched_classical
 from .variational import Parallel, Variational
@@ -18,6 +19,7 @@ __all__ = [
     "Model",
     "Module",
     "Parallel",
+    "Personalised",
     "Rbf",
     "Variational",
     "matched_classical",

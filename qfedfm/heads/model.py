@@ -82,6 +82,11 @@ class Model:
         return () if self.circuit is None else (self.circuit, *self.beside)
 
     @property
+    def kept(self) -> Specs:
+        """The specs of what each client trains and keeps for itself; empty unless the head is personalised."""
+        return tuple(spec for spec in self.specs if spec.trainable and not spec.shared)
+
+    @property
     def dtype(self) -> torch.dtype:
         """The floating-point type of all parameters."""
         return TORCH_DTYPES[self.specs[0].dtype]

@@ -4,25 +4,38 @@ A quantum result means nothing until it stands beside a classical model that dif
 (Bowles, Ahmed and Schuld 2024, arXiv:2403.07059).
 """
 
+from dataclasses import replace
+from typing import overload
+
 from ..errors import ConfigurationError
 from ..quantum.lightcone import dead_weights
 from ..quantum.program import Circuit
 from .mlp import Mlp
 from .model import Head
+from .personalised import Personalised
 from .variational import Parallel, Variational
 
 WIDEST = 256
 
 
-def matched_classical(head: Head) -> Mlp:
+@overload
+def matched_classical(head: Personalised) -> Personalised: ...
+@overload
+def matched_classical(head: Variational | Parallel) -> Mlp: ...
+@overload
+def matched_classical(head: Head) -> Mlp | Personalised: ...
+def matched_classical(head: Head) -> Mlp | Personalised:
     """Return the `Mlp` with the head's projection, scale and read-out and the dense core nearest in parameter count.
 
     The core maps the circuits' n inputs to their k observables through tanh, like expectation values in [-1, 1]: either
     one layer (n k + k parameters) or one hidden layer of h units (n h + h + h k + k), whichever is nearest to the
     number of angles that can change an observable. Equal distances go to the smaller core. Projection and read-out,
     linear layers or modules, begin at the same values as the head's under the same seed. Several circuits side by side
-    have one core. Raises `ConfigurationError` for circuits side by side with different scales, and for any other head.
+    have one core. The twin of a personalised head is personalised in the same parts. Raises `ConfigurationError` for
+    circuits side by side with different scales, and for any other head.
     """
+    if isinstance(head, Personalised):
+        return replace(head, head=matched_classical(head.head))
     if not isinstance(head, Variational | Parallel):
         raise ConfigurationError(
             f"matched_classical replaces the circuit of a Variational or Parallel head; got {head!r:.100}"

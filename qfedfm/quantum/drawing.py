@@ -7,6 +7,7 @@ function of what they depend on, where that would be longer than `LONGEST_IN_TEX
 import math
 from typing import TYPE_CHECKING, Any
 
+from ..figures import showing
 from ..svg import GROUND, INK, svg
 from .expr import Expr
 from .pennylane import GATE_NAMES
@@ -54,7 +55,7 @@ def draw(circuit: Circuit | Program, figure: "Figure | None" = None) -> "Figure"
     if not hasattr(figure.canvas, "get_renderer"):
         FigureCanvasAgg(figure)  # the drawer measures its labels
     tape_mpl(_script(circuit, LONGEST_IN_FIGURE, ",\n"), decimals=2, show_all_wires=True, fig=figure)
-    return figure
+    return showing(figure)
 
 
 def draw_for_page(circuit: Circuit | Program) -> "Figure":
