@@ -507,7 +507,7 @@ def _carry_out(
     finally:
         callbacks.call("run_ended", reason)
         for failure in callbacks.failures:
-            record.event("callback", **failure)
+            record.event("callback failed", **failure)
 
 
 def _opened(folder: Path, experiment: Experiment) -> RunDirectory:

@@ -87,7 +87,7 @@ def test_a_callback_that_fails_is_named_and_does_not_spoil_the_run(tmp_path):
     assert result.finished
     assert Broken.calls == 1
     assert ("round_ended", 2) in watcher.seen
-    (event,) = [e for e in events(result.directory) if e["event"] == "callback"]
+    (event,) = [e for e in events(result.directory) if e["event"] == "callback failed"]
     assert (event["callback"], event["during"]) == ("Broken", "round_ended")
 
 
