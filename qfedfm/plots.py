@@ -168,29 +168,26 @@ def partition(frame: "pd.DataFrame", ax: "Axes | None" = None) -> "Axes":
     bars = {str(name): some[name].to_numpy() for name in some.columns}
     if len(order) > MOST_STACKED:
         bars[f"{len(order) - len(bars)} others"] = frame.sum(axis=1).to_numpy() - some.sum(axis=1).to_numpy()
-    many, left = colormaps["turbo"], np.zeros(clients)
+    many, left, shown = colormaps["turbo"], np.zeros(clients), clients <= MOST_NAMED
     for i, (name, rows) in enumerate(bars.items()):
         colour = COLOURS[i] if len(bars) <= len(COLOURS) else many(0.05 + 0.9 * i / (len(bars) - 1))
-        ax.barh(
-            np.arange(clients),
-            rows,
-            0.8 if clients <= MOST_NAMED else 1.0,
-            left,
-            color=colour,
-            label=_short(name),
-            linewidth=0,
-        )
+        if shown:
+            ax.barh(np.arange(clients), rows, 0.8, left, color=colour, label=_short(name), linewidth=0)
+        else:  # one shape for all: thousands of bars would take seconds
+            ends = np.arange(clients + 1) - 0.5
+            drawn = ax.stairs(left + rows, ends, baseline=left, orientation="horizontal", fill=True, color=colour)
+            drawn.set(label=_short(name), linewidth=0)
         left = left + rows
-    shown = clients <= MOST_NAMED
     names = [_short(str(name)) for name in frame.index] if shown else []
     ax.set_yticks(range(len(names)), names, fontsize=9 if clients <= 20 else 7)
     ax.set_ylim(clients - 0.4, -0.6)
     ax.set_xlabel("rows")
     ax.set_ylabel("" if shown else f"{clients} clients")
     if len(bars) > 1:
-        longest = max(map(len, bars))
-        columns = 3 if longest < 9 else 2 if longest < 16 else 1
-        ax.legend(frameon=False, fontsize=9, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+        columns, size = (3, 9) if max(map(len, bars)) < 9 else (2, 8)
+        ax.legend(
+            frameon=False, fontsize=size, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2
+        )
     return ax
 
 
