@@ -30,10 +30,11 @@ nb_execution_mode = "off" if os.environ.get("QFEDFM_DOCS_EXECUTE") == "off" else
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+nb_output_stderr = "remove"  # progress bars, each step a line of its own
 
 html_theme = "furo"
 html_static_path = ["static"]
-html_css_files = ["messages.css"]
+html_css_files = ["pages.css"]
 html_title = f"qfedfm {version}"
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#5b3cc4", "color-brand-content": "#5b3cc4"},
