@@ -101,7 +101,7 @@ def twins(experiment: Experiment) -> dict[str, Experiment]:
         twin = replace(experiment, head=Rbf(experiment.head))
         return {"quantum kernel": experiment, "matched Gaussian kernel": twin} | linear
     raise ConfigurationError(
-        f"compare knows the twins of Variational, Parallel and Kernel heads, personalised or not; got "
+        f"compare knows the twins of Variational, Parallel and Kernel heads; got "
         f"{type(experiment.head).__name__}: pass arms="
         "{name: experiment}"
     )
