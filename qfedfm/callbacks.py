@@ -50,6 +50,8 @@ class Callbacks:
     """Calls all callbacks of a run; `failures` lists those that raised, with what they said."""
 
     def __init__(self, callbacks: Iterable[Any]) -> None:
+        if not isinstance(callbacks, Iterable):
+            raise ConfigurationError(f"callbacks: expected a list of them; write callbacks=[{callbacks!r:.100}]")
         self._alive = list(callbacks)
         for one in self._alive:
             if isinstance(one, type) or not any(callable(getattr(one, name, None)) for name in EVENTS):
@@ -103,10 +105,10 @@ class EarlyStopping:
             wrong.append(f"EarlyStopping.metric: no metric '{self.metric}'{nearest(self.metric, METRICS)}")
         if self.part not in ("validation", "test"):
             wrong.append(f'EarlyStopping.part: expected "validation" or "test"; got \'{self.part}\'')
-        if self.patience < 1:
-            wrong.append(f"EarlyStopping.patience: expected at least one round; got {self.patience}")
-        if not 0 <= self.min_delta < math.inf:
-            wrong.append(f"EarlyStopping.min_delta: expected 0 or more; got {self.min_delta}")
+        if not isinstance(self.patience, int) or self.patience < 1:
+            wrong.append(f"EarlyStopping.patience: expected at least one round; got {self.patience!r}")
+        if not isinstance(self.min_delta, int | float) or not 0 <= self.min_delta < math.inf:
+            wrong.append(f"EarlyStopping.min_delta: expected 0 or more; got {self.min_delta!r}")
         if wrong:
             raise ConfigurationError(wrong)
         self._best, self._since = math.inf, 0

@@ -21,11 +21,12 @@ from . import key_account, latex, plots, sections
 from .arms import Arm, load_arm, prepared_for, train_arm, twins, unfair
 from .cache import write_atomically
 from .data import assign, split
-from .data.dataset import Outlined, Task
+from .data.dataset import Outlined
 from .environment import environment
 from .equal_cost import UNITS, Hold, cut, spent, unequal
 from .errors import ConfigurationError, RunError, nearest
 from .evidence import METRICS, Paired, fairness, mean_interval, paired, verdict
+from .evidence.metrics import unfit_metric
 from .experiment import Experiment
 from .federation import Clients
 from .records import EXPERIMENT, REPORT, RunDirectory
@@ -378,7 +379,7 @@ def _arms(
         file = record.folder / f"arm-{number}.json"
         if not file.exists():
             data = prepared_for(arm, known, progress)
-            if wrong := _no_metric(metric, data.dataset.task):
+            if wrong := unfit_metric(metric, data.dataset.task):
                 raise ConfigurationError(wrong)
             parts = split(data.dataset, arm.seed, arm.validation, arm.test)
             dealt = assign(
@@ -433,23 +434,12 @@ def _check(
     if metric not in METRICS:
         wrong.append(f"metric: expected one of {', '.join(METRICS)}; got '{metric}'{nearest(metric, METRICS)}")
     elif isinstance(experiment.data, Outlined) and (known := experiment.data.outline()) and known.classes is not None:
-        wrong += _no_metric(metric, "classes" if known.classes else "numbers")
+        wrong += unfit_metric(metric, "classes" if known.classes else "numbers")
     if not isinstance(margin, int | float) or not 0 < margin < inf:
         wrong.append(f"margin: expected a positive difference that would not matter; got {margin}")
     wrong += unfair(experiment, arms) + unequal(arms, hold)
     if wrong:
         raise ConfigurationError(wrong)
-
-
-def _no_metric(metric: str, task: Task) -> list[str]:
-    """Return why a metric cannot judge a task, if it cannot."""
-    fitting = [name for name, kind in METRICS.items() if task in kind.tasks]
-    if metric in fitting:
-        return []
-    learnt = "told apart" if task == "classes" else "predicted"
-    return [
-        f"metric: the data are {task} to be {learnt}, and '{metric}' does not judge those; use {', '.join(fitting)}"
-    ]
 
 
 def _or_nan(number: float | None) -> float:

@@ -8,6 +8,7 @@ import secrets
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -550,7 +551,7 @@ def _rounds(federation: Federation, record: RunDirectory, progress: bool, callba
                 record.event("excluded", round=outcome.number, client=client, reason=why)
                 callbacks.call("client_failed", outcome.number, client, why)
             line = describe(outcome) | measure([federation])[0]
-            wishes = callbacks.call("round_ended", line)
+            wishes = callbacks.call("round_ended", deepcopy(line))  # they may write into theirs
             _remember(federation, record, line)
             callbacks.call("checkpoint", server.round, record.folder / CHECKPOINT)
             record.event("round", round=outcome.number, wall_s=perf_counter() - wall, cpu_s=process_time() - cpu)

@@ -37,6 +37,12 @@ def corners(experiment: Experiment, space: Mapping[str, Any]) -> list[Point]:
     for path, values in space.items():
         try:
             ends = [values.low, values.high] if is_distribution(values) and hasattr(values, "low") else None
+            if isinstance(values, tuple):
+                wrong.append(
+                    f"'{path}': a tuple {values} may mean a range or a choice: write FloatDistribution(low, high) of "
+                    "Optuna's, or a list"
+                )
+                continue
             options = ends or listed(path, getattr(values, "choices", values))
             for value, text in zip(options, named(options), strict=True):
                 if reasons := refusal(experiment, path, value):

@@ -19,6 +19,7 @@ from .data import Arrays, assign, split
 from .environment import environment
 from .errors import ConfigurationError, DataError, RunError, nearest
 from .evidence import METRICS
+from .evidence.metrics import unfit_metric
 from .experiment import ARRAYS, Experiment
 from .points import Label, Point, axis_text, check, check_distinct, grid_points, listed, named
 from .records import RunDirectory, refuse_existing
@@ -74,6 +75,8 @@ def sweep(
             stacklevel=2,
         )
     known = _check_all(points, seeds, progress)
+    if wrong := [reason for _, data in known for reason in unfit_metric(metric, data.dataset.task)]:
+        raise ConfigurationError(dict.fromkeys(wrong))
     if space is None:
         check_distinct(points)
         facts: dict[str, Any] = {"points": [point.experiment.identity for point in points]}

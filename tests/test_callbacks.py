@@ -55,6 +55,30 @@ def test_watching_changes_nothing_that_is_remembered(tmp_path):
     assert (tmp_path / "watched" / "rounds.jsonl").read_bytes() == (tmp_path / "alone" / "rounds.jsonl").read_bytes()
 
 
+def test_a_callback_that_writes_into_a_record_changes_its_own(tmp_path):
+    class Meddler:
+        def round_ended(self, line):
+            line["round"] = 99
+            line["test"].clear()
+
+    result = qf.run(experiment(), tmp_path / "run", callbacks=[Meddler()], progress=False)
+    assert [line["round"] for line in result.rounds] == [0, 1, 2]
+    assert all("accuracy" in line["test"] for line in result.rounds)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: qf.EarlyStopping(patience="5"), "patience: expected at least one round; got '5'"),
+        (lambda: qf.EarlyStopping(min_delta=None), "min_delta: expected 0 or more; got None"),
+        (lambda: Callbacks(qf.EarlyStopping()), r"write callbacks=\[EarlyStopping\("),
+    ],
+)
+def test_callbacks_of_a_wrong_kind_are_refused(make, message):
+    with pytest.raises(ConfigurationError, match=message):
+        make()
+
+
 def failing(client, round, delta):
     if client == "client-001" and round == 2:
         raise RuntimeError("on holiday")

@@ -341,6 +341,8 @@ def test_a_directory_of_another_sweep_is_refused(tmp_path):
         ({"seeds": 0}, "seeds: expected a whole number"),
         ({"together": 0}, "together: expected a whole number"),
         ({"metric": "acuracy"}, "did you mean 'accuracy'"),
+        ({"metric": "rmse"}, "the data are classes to be told apart, and 'rmse' does not judge those"),
+        ({"grid": None, "space": {"training.optimizer.lr": (0.01, 0.1)}}, "may mean a range or a choice"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_before_anything_starts(tmp_path, change, expected):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,6 +65,8 @@ def from_arrays(
     Raises DataError for lengths that differ, missing values, features that are not finite, labels that are outside the
     classes or look like measurements, one class only, names that a client cannot have.
     """
+    if task not in get_args(Task):
+        raise DataError(f"task: expected 'classes' or 'numbers'; got {task!r}")
     if task == "numbers" and classes is not None:
         raise DataError(f"numbers to be predicted have no classes; got classes={list(classes)}: leave them out")
     names, numbers = (
@@ -155,7 +157,8 @@ def _words(what: str, values: ArrayLike) -> NDArray[Any]:
     """Return integers or strings, one for each row."""
     array = _unboxed(what, values)
     if array.dtype.kind not in "iubU":
-        raise DataError(f"{what} must be integers or strings; got {array.dtype}")
+        instead = ": write labels.astype(int), or predict numbers with task='numbers'" if what == "labels" else ""
+        raise DataError(f"{what} must be integers or strings; got {array.dtype}{instead}")
     return array
 
 

@@ -47,6 +47,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         lengths = {name: len(getattr(self, name)) for name in ("items", "labels", "groups", "domains")}
+        if not any(lengths.values()):
+            raise DataError(f"{self.name}: there are no rows")
         if len(set(lengths.values())) > 1:
             found = ", ".join(f"{count} {name}" for name, count in lengths.items())
             raise DataError(f"{self.name}: items, labels, groups and domains must have one entry per row; got {found}")

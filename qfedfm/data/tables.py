@@ -39,6 +39,15 @@ class Csv:
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ","
     task: Task = "classes"
 
+    def __post_init__(self) -> None:
+        features = (self.text,) if isinstance(self.text, str) else self.text
+        wrong = [] if features else ["Csv.text: expected a column of texts, or columns of numbers; got none"]
+        if self.label in features:
+            wrong.append(f"Csv.text: '{self.label}' is the label, and would be predicted from itself: leave it out")
+        wrong += [f"Csv.text: '{name}' is named twice" for name in dict.fromkeys(features) if features.count(name) > 1]
+        if wrong:
+            raise ConfigurationError(wrong)
+
     def check(self) -> None:
         """Read the file's first line: is it there, and does it name the columns?"""
         with self._rows():
@@ -86,7 +95,9 @@ class Csv:
                 reader = csv.DictReader(file, delimiter=self.separator, strict=True)
                 self._require_columns(reader.fieldnames or ())
                 yield reader
-        except (OSError, csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.path} cannot be read as CSV in UTF-8: {error}; save it as UTF-8") from error
+        except (OSError, csv.Error) as error:
             raise DataError(f"{self.path} cannot be read as CSV in UTF-8: {error}") from error
 
     def _require_columns(self, known: Sequence[str]) -> None:
@@ -101,6 +112,10 @@ class Csv:
             has = ", ".join(known) or "no columns"
             raise ConfigurationError(
                 [f"{self.path} has no column '{name}'{nearest(name, known)}; it has {has}" for name in missing]
+            )
+        if twice := [column for column in self._columns if known.count(column) > 1]:
+            raise ConfigurationError(
+                [f"{self.path} has more than one column '{name}': rename one" for name in dict.fromkeys(twice)]
             )
 
     def _read(self) -> dict[str, list[Any]]:
@@ -139,7 +154,7 @@ def _cell(where: str, column: str, value: str | None, number: bool) -> str | flo
     if not number:
         return text
     try:
-        found = float(text)
+        found = float("" if "_" in text else text)  # Python reads 1_000 as a number; no table means it so
     except ValueError:
         raise DataError(f"{where}: column '{column}' must hold numbers; got '{text}'") from None
     if abs(found) > LARGEST:

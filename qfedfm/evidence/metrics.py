@@ -66,6 +66,17 @@ def headline(task: Task) -> str:
     return "accuracy" if task == "classes" else "rmse"
 
 
+def unfit_metric(metric: str, task: Task) -> list[str]:
+    """Return why a metric cannot judge a task, if it cannot."""
+    fitting = [name for name, kind in METRICS.items() if task in kind.tasks]
+    if metric in fitting:
+        return []
+    learnt = "told apart" if task == "classes" else "predicted"
+    return [
+        f"metric: the data are {task} to be {learnt}, and '{metric}' does not judge those; use {', '.join(fitting)}"
+    ]
+
+
 def score(outputs: Array, labels: NDArray[Any], losses: Array, segment: Rows, segments: int) -> Scores:
     """Return every metric of the labels' task for every segment, {name: (segments,)}, NaN where it is undefined.
 

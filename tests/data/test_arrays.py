@@ -106,3 +106,15 @@ def test_rows_of_unequal_length_are_refused_everywhere():
 def test_classes_are_named_once():
     with pytest.raises(DataError, match="'a' is named twice"):
         from_arrays(np.eye(2), [0, 1], classes=["a", "a"])
+
+
+def test_a_task_of_another_name_is_no_classification():
+    with pytest.raises(DataError, match="task: expected 'classes' or 'numbers'; got 'regression'"):
+        from_arrays(np.eye(3), [0, 1, 2], task="regression")
+
+
+def test_labels_of_floats_are_told_what_to_do_and_no_rows_are_no_data():
+    with pytest.raises(DataError, match=r"got float64: write labels.astype\(int\), or .* task='numbers'"):
+        from_arrays(np.eye(2), [0.0, 1.0])
+    with pytest.raises(DataError, match="there are no rows"):
+        from_arrays(np.ones((0, 2)), np.ones(0, dtype=int))

@@ -140,3 +140,40 @@ def test_check_reads_no_further_than_the_columns(reviews, tmp_path):
         from_csv(reviews, text="Txt", label="Verdict").check()
     with pytest.raises(DataError, match="cannot be read"):
         from_csv(tmp_path / "none.csv", text="a", label="b").check()
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "message"),
+    [
+        ("x,x,label", "x", "more than one column 'x'"),
+        ("x,label,label", ["x"], "more than one column 'label'"),
+        ("x,y,label", ["x", "x"], "'x' is named twice"),
+        ("x,y,label", ["x", "label"], "'label' is the label, and would be predicted from itself"),
+        ("x,y,label", "label", "'label' is the label"),
+        ("x,y,label", [], "expected a column of texts, or columns of numbers; got none"),
+    ],
+)
+def test_columns_that_cannot_be_meant_are_refused(tmp_path, header, text, message):
+    path = tmp_path / "t.csv"
+    path.write_text(f"{header}\n1,2,0\n3,4,1\n")
+    with pytest.raises(ConfigurationError, match=message):
+        from_csv(path, text=text, label="label").load()
+
+
+def test_a_column_twice_that_is_not_asked_for_does_no_harm(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,x,y,label\n1,2,3,0\n4,5,6,1\n")
+    assert from_csv(path, text=["y"], label="label").load().items.tolist() == [[3], [6]]
+
+
+def test_a_header_alone_another_encoding_and_pythons_numbers(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("x,label\n")
+    with pytest.raises(DataError, match="there are no rows"):
+        from_csv(path, text=["x"], label="label").load()
+    path.write_bytes("x,label\n1,caf\xe9\n2,tea\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"UTF-8: .*; save it as UTF-8"):
+        from_csv(path, text=["x"], label="label").load()
+    path.write_text("x,label\n1_0,a\n2,b\n")
+    with pytest.raises(DataError, match="must hold numbers; got '1_0'"):
+        from_csv(path, text=["x"], label="label").load()
