@@ -166,8 +166,12 @@ def _unboxed(what: str, values: ArrayLike) -> NDArray[Any]:
     """Return an array of numbers or of strings, where pandas has an array of objects too."""
     try:
         array = np.asarray(values)
+    except RuntimeError as error:  # torch's: a tensor that requires a gradient, or lies on a GPU
+        raise DataError(f"{what} cannot be made an array: {error}") from error
     except ValueError as error:
         raise DataError(f"{what} must be an array with rows of equal length: {error}") from error
+    if array.ndim == 0:
+        raise DataError(f"{what} must be an array, one entry a row; got {values!r:.100}: of a sparse matrix .toarray()")
     if array.dtype.kind != "O":
         return array
     objects = array.ravel().tolist()

@@ -212,6 +212,8 @@ def _check_numbers(name: str, labels: NDArray[Any]) -> None:
 def _check_features(name: str, items: NDArray[np.float32]) -> None:
     if items.ndim != 2 or items.dtype != np.float32:
         raise DataError(f"{name}: features must be float32 (rows, features); got {items.dtype} {items.shape}")
+    if items.shape[1] == 0:
+        raise DataError(f"{name}: there are no features; got {items.shape}")
     if len(bad := np.argwhere(~np.isfinite(items))):
         row, column = bad[0]
         raise DataError(

@@ -1,6 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
+import torch
 
 from qfedfm.data import ArrayFile, from_arrays
 from qfedfm.errors import DataError
@@ -118,3 +120,17 @@ def test_labels_of_floats_are_told_what_to_do_and_no_rows_are_no_data():
         from_arrays(np.eye(2), [0.0, 1.0])
     with pytest.raises(DataError, match="there are no rows"):
         from_arrays(np.ones((0, 2)), np.ones(0, dtype=int))
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (scipy.sparse.csr_matrix(np.eye(2)), r"of a sparse matrix \.toarray\(\)"),
+        (torch.eye(2, requires_grad=True), r"features cannot be made an array: .*detach\(\)"),
+        (np.ones((2, 0)), "there are no features"),
+        (3.0, r"one entry a row; got 3\.0"),
+    ],
+)
+def test_what_is_no_table_of_features(features, message):
+    with pytest.raises(DataError, match=message):
+        from_arrays(features, [0, 1])
