@@ -15,7 +15,7 @@ from .arms import Arm, Trial
 from .backends import Exact
 from .errors import ConfigurationError
 from .experiment import Experiment, pieces
-from .heads import HoldsCircuit
+from .heads import HoldsCircuit, Kernel
 
 Hold = Literal["rounds", "executions", "shots", "qpu_seconds"]
 UNITS = {"executions": "circuit executions", "shots": "shots", "qpu_seconds": "QPU seconds"}
@@ -57,7 +57,12 @@ def unequal(arms: Mapping[str, Experiment], hold: str) -> list[str]:
         circuits = any(isinstance(piece, HoldsCircuit) for piece in (arm.head, *pieces(arm.head)))
         if hold == "rounds" or not circuits or not isinstance(arm.backend, Exact):
             continue
-        if hold != "executions":
+        if isinstance(arm.head, Kernel):
+            wrong.append(
+                f"arm '{name}' runs its circuit on the simulator only, which takes fewer executions than a machine "
+                "would, and other units not at all: hold 'rounds'"
+            )
+        elif hold != "executions":
             wrong.append(f"arm '{name}' runs on Exact(), which takes no {UNITS[hold]}: hold 'executions', say")
         elif arm.training.gradient is None:
             wrong.append(

@@ -28,8 +28,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from .backends import Backend, Executor, Session
-from .data import as_items
-from .errors import ConfigurationError
+from .errors import ConfigurationError, DataError
 from .federation.clients import Opened, train_together
 from .params import stack
 from .quantum.program import Observable, Program
@@ -118,12 +117,14 @@ def predict(
     model that decides the rows whose class it gives a probability of `sure` or more. session: as the machine is opened;
     its seed draws simulated shots.
     """
-    members = [model] if isinstance(model, FittedModel) else list(model)
+    members = [model] if isinstance(model, FittedModel) else _members(model)
     shots = backend.shots if shots is None else shots
-    _check(members, shots, confidence, twin, sure)
+    _check(members, shots, confidence, first, twin, sure)
     assert shots is not None
     one = members[0]
-    features = torch.as_tensor(one.backbone.embed(as_items(items), progress=False), dtype=one.model.dtype)
+    features = one.features(items)
+    if not torch.isfinite(features).all():
+        raise DataError("predict: features must be finite numbers; some of these rows hold others")
     probabilities = np.zeros((len(features), len(one.classes)))
     by_twin = np.zeros(len(features), dtype=bool)
     if twin is not None:
@@ -150,8 +151,9 @@ def predict(
 def client_models(result: Result) -> dict[str, FittedModel]:
     """Return the model of each client: the final global one after one more round of training on the client's own rows.
 
-    An ensemble of these, or each on its own client's rows. Of a personalised head each client's own is returned as it
-    stands (`Result.client_models`). Raises as `run` does.
+    An ensemble of these, or each on its own client's rows. A client goes on as in a run: with what it remembers, on the
+    experiment's backend, in a clustered federation from the model that fits its rows best. Of a personalised head each
+    client's own is returned as it stands (`Result.client_models`). Raises as `run` does.
     """
     experiment = result.experiment
     if result.bound.kept:
@@ -159,8 +161,8 @@ def client_models(result: Result) -> dict[str, FittedModel]:
     prepared = prepare(experiment, progress=False)
     model = bind(experiment, prepared)
     federation = federate(experiment, prepared, model, run_id="client-models")
-    sent = {spec.name: result.params[spec.name] for spec in federation.server.specs}
-    number = int(result.rounds[-1]["round"]) + 1
+    federation.restore(int(result.rounds[-1]["round"]), result.state())
+    sent, number = federation.server.sent(), federation.server.round + 1
     opened = [Opened(0, client, number, "", sent) for client in federation.server.enrolled]
     trained, _ = train_together([federation.engine.cohort], opened)
     models = {}
@@ -247,8 +249,23 @@ def _looks(shots: int, members: int, first: int | None, confidence: float | None
     return [*looks, shots]
 
 
+def _members(models: Any) -> list[FittedModel]:
+    """Return an ensemble as a list; raise `ConfigurationError` for anything else."""
+    if isinstance(models, Sequence) and all(isinstance(one, FittedModel) for one in models):
+        return list(models)
+    raise ConfigurationError(
+        "predict: expected a model such as result.model, or a list of them such as [*client_models(result).values()]; "
+        f"got {type(models).__name__}"
+    )
+
+
 def _check(
-    members: Sequence[FittedModel], shots: int | None, confidence: float | None, twin: FittedModel | None, sure: float
+    members: Sequence[FittedModel],
+    shots: int | None,
+    confidence: float | None,
+    first_look: int | None,
+    twin: FittedModel | None,
+    sure: float,
 ) -> None:
     wrong: list[str] = []
     if not members:
@@ -256,12 +273,16 @@ def _check(
     first: Any = members[0]
     if first.model.circuit is None:
         wrong.append("predict on a machine needs a head with a circuit; model.predict(items) classifies with this one")
+    if not first.classes:
+        wrong.append("predict on a machine decides between classes, and this model predicts numbers")
     if any(m.model.specs != first.model.specs or m.classes != first.classes for m in members):
         wrong.append("the models of an ensemble must have the same head and classes")
     if shots is None:
         wrong.append("predict(shots=) is needed where the backend has none: exact values are model.predict(items)")
-    elif shots < len(members):
+    elif not isinstance(shots, int) or shots < len(members):
         wrong.append(f"shots: expected at least one for each of {len(members)} models; got {shots}")
+    if first_look is not None and (not isinstance(first_look, int) or first_look < 1):
+        wrong.append(f"first: expected one shot or more; got {first_look}")
     if confidence is not None and not 0.5 <= confidence < 1:
         wrong.append(f"confidence: expected a probability from 0.5 to below 1, or None; got {confidence}")
     if not 0 < sure <= 1:

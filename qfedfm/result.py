@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from . import key_account, latex, plots, sections
 from .backbones import Backbone
@@ -64,15 +65,19 @@ class FittedModel:
         """Return what the head puts out, (rows, classes) logits or (rows, 1) numbers, float64; raises likewise."""
         if isinstance(items, Sized) and len(items) == 0:
             return np.zeros((0, len(self.classes) or 1))
+        table = self.features(items)
+        every = torch.arange(len(table)).unsqueeze(0)
+        outputs = apply_in_pieces(self.model, {name: p.unsqueeze(0) for name, p in self.params.items()}, table, every)
+        return np.asarray(outputs[0].double().numpy())
+
+    def features(self, items: ArrayLike | Sequence[str]) -> Tensor:
+        """Return what the head reads of the items, (rows, n_features); raises as `predict_proba` does."""
         embedded = self.backbone.embed(as_items(items), progress=False)
         if embedded.shape[1] != self.n_features:
             raise ConfigurationError(
                 f"the model was trained on {self.n_features} features a row; got {embedded.shape[1]}"
             )
-        table = torch.as_tensor(embedded, dtype=self.model.dtype)
-        every = torch.arange(len(table)).unsqueeze(0)
-        outputs = apply_in_pieces(self.model, {name: p.unsqueeze(0) for name, p in self.params.items()}, table, every)
-        return np.asarray(outputs[0].double().numpy())
+        return torch.as_tensor(embedded, dtype=self.model.dtype)
 
     def predict(self, items: ArrayLike | Sequence[str]) -> list[str] | list[float]:
         """Return the most probable class of each item, or the number predicted for it."""
@@ -113,6 +118,12 @@ class Result:
         if target.exists():
             raise RunError(f"{target} exists and is never overwritten: choose another directory")
         return Path(shutil.copytree(self.directory, target))
+
+    def state(self) -> Params:
+        """Return all that the run's checkpoint holds: of the server, and what clients remember."""
+        checkpoint = self._record.checkpoint()
+        assert checkpoint  # there was one when this result was opened
+        return checkpoint.tensors
 
     @property
     def finished(self) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 from .aggregation.admissible import admit
 from .attacks import Attack, Backdoor, DataAttack
 from .backbones import features
-from .backends import Exact, Executor, Session, Usage
+from .backends import Aer, Exact, Executor, Fake, Mitigated, Noisy, PennyLane, Session, Shots, Usage
 from .callbacks import Callbacks, LiveChart
 from .client_rules import Chooses, Setting
 from .data import Assignment, Dataset, Split, assign, split
@@ -43,6 +43,9 @@ from .records import CHECKPOINT, EXPERIMENT, JOBS, REPORT, Checkpoint, RunDirect
 from .result import Result
 from .seeds import stream
 from .training import CircuitOptimizer, Lane, train_cohort
+
+WITHOUT_BUDGET = (Exact, Shots, Noisy, Aer, Fake, PennyLane)
+"""Backends whose machines bill nothing, or know nothing of what they bill."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,15 @@ def federate(
 ) -> Federation:
     """Split and deal out the data, and set up a server and all clients in this process.
 
-    journal, max_qpu_seconds: see `backends.Session`.
+    journal, max_qpu_seconds: see `backends.Session`. Raises `ConfigurationError` for a budget on a machine that keeps
+    none.
     """
+    backend = experiment.backend.backend if isinstance(experiment.backend, Mitigated) else experiment.backend
+    if max_qpu_seconds is not None and isinstance(backend, WITHOUT_BUDGET):
+        raise ConfigurationError(
+            f"max_qpu_seconds: {type(backend).__name__} keeps no budget, so nothing would stop at "
+            f"{max_qpu_seconds:g} s: leave it out, or rehearse on FakeRuntime(...), which counts as IBM(...) does"
+        )
     seed, clients = experiment.seed, experiment.clients
     experiment.training.weights(prepared.labels, len(prepared.dataset.classes))  # raises what would fail every client
     parts = split(prepared.dataset, seed, experiment.validation, experiment.test)

@@ -1,15 +1,20 @@
 """Predictions on a machine: rows stop when they are decided, and are decided rightly as often as promised."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from tiny import experiment
 
 import qfedfm as qf
+from qfedfm.aggregation import Mean
 from qfedfm.backends import Exact, Mitigated, Session, Shots
-from qfedfm.errors import ConfigurationError
+from qfedfm.client_rules import Ifca, Scaffold
+from qfedfm.errors import ConfigurationError, DataError
 from qfedfm.heads import Linear, Variational
 from qfedfm.inference import _looks, client_models, predict
+from qfedfm.training import Adam, Sgd
 
 HEAD = Variational("strongly_entangling", {"n": 3, "layers": 1})
 
@@ -91,14 +96,34 @@ def test_an_ensemble_of_the_clients_shares_one_budget_and_averages_outputs(train
     assert np.abs(found.probabilities - expected).max() < 0.01
 
 
-def test_a_client_alone_trains_as_it_does_in_the_run(tmp_path):
+@pytest.mark.parametrize(
+    "training",
+    [
+        qf.Training(optimizer=Adam(lr=0.05), batch_size=8),
+        qf.Training(optimizer=Adam(lr=0.05), batch_size=8, keep_state=True),
+        qf.Training(optimizer=Sgd(lr=0.05), batch_size=8, rule=Scaffold()),
+    ],
+    ids=["plain", "an optimiser that remembers", "a rule with control variates"],
+)
+def test_a_client_alone_trains_as_it_does_in_the_run(training, tmp_path):
     """The model after one more round, by aggregation of the only client's model."""
-    one = qf.Clients(count=1, partition=qf.IID())
-    short = qf.run(experiment(head=HEAD, clients=one, rounds=1), tmp_path / "short", progress=False)
-    long = qf.run(experiment(head=HEAD, clients=one, rounds=2), tmp_path / "long", progress=False)
+    alone = experiment(
+        head=HEAD, clients=qf.Clients(count=1, partition=qf.IID()), training=training, aggregation=Mean(), rounds=1
+    )
+    short = qf.run(alone, tmp_path / "short", progress=False)
+    long = qf.run(replace(alone, rounds=2), tmp_path / "long", progress=False)
     (member,) = client_models(short).values()
     for name, tensor in member.params.items():
         assert (tensor - long.params[name]).abs().max() < 1e-5
+
+
+def test_clients_of_a_clustered_federation_go_on_from_the_model_that_fits(tmp_path):
+    training = qf.Training(optimizer=Adam(lr=1e-9), batch_size=8, rule=Ifca())
+    result = qf.run(experiment(head=HEAD, training=training), tmp_path / "run", progress=False)
+    for client, member in client_models(result).items():
+        chosen = result.models[result.rounds[-1]["clusters"][client]]
+        for name, tensor in member.params.items():
+            assert (tensor - chosen.params[name]).abs().max() < 1e-5
 
 
 def test_looks_double_up_to_the_budget():
@@ -125,12 +150,30 @@ def test_the_result_reads_well(trained, items):
         ({"confidence": 1.0}, "confidence: expected"),
         ({"sure": 0.0}, "sure: expected"),
         ({"model": []}, "got none"),
+        ({"model": {"client-000": None}}, "expected a model such as result.model, or a list of them.*got dict"),
+        ({"model": None}, "got NoneType"),
+        ({"shots": 10.5}, "shots: expected"),
+        ({"first": 0}, "first: expected one shot or more"),
     ],
 )
 def test_wrong_arguments_are_refused(trained, items, changes, message):
     given = {"model": trained.model, "backend": Shots(10)} | changes
     with pytest.raises(ConfigurationError, match=message):
         predict(given.pop("model"), items, given.pop("backend"), **given)
+
+
+def test_rows_that_the_model_cannot_read_are_refused(trained, items):
+    with pytest.raises(ConfigurationError, match="trained on 3 features a row; got 2"):
+        predict(trained.model, items[:, :2], Shots(10))
+    with pytest.raises(DataError, match="finite"):
+        predict(trained.model, np.full((2, 3), np.nan), Shots(10))
+
+
+def test_a_model_of_numbers_decides_nothing(tmp_path):
+    points = np.random.default_rng(4).normal(size=(60, 3))
+    numbers = experiment(head=HEAD, data=qf.data.from_arrays(points, points[:, 0], task="numbers"), rounds=1)
+    with pytest.raises(ConfigurationError, match="this model predicts numbers"):
+        predict(qf.run(numbers, tmp_path / "run", progress=False).model, points, Shots(10))
 
 
 def test_classical_models_and_mixed_ensembles_are_refused(trained, items, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from tiny import experiment
 
 import qfedfm as qf
-from qfedfm.backends import Exact, Fake, ParameterShift, Shots, Spsa
+from qfedfm.backends import Exact, Fake, Mitigated, NoiseModel, Noisy, ParameterShift, PennyLane, Session, Shots, Spsa
 from qfedfm.backends.simulated import ShotsMachine
 from qfedfm.data import IID
 from qfedfm.errors import BackendError, ConfigurationError
@@ -62,8 +62,13 @@ def test_exact_evaluation_of_a_sampled_training_costs_no_shots_and_says_so(tmp_p
     assert result.rounds[0] == exact.rounds[0]  # the untrained model
 
 
-def test_a_run_that_stops_goes_on_as_if_it_had_not(tmp_path):
-    whole = qf.run(sampled(rounds=3), tmp_path / "whole", progress=False)
+MISREAD = Noisy(NoiseModel(p01=0.1, p10=0.05), shots=64)
+
+
+@pytest.mark.parametrize("backend", [Shots(64), Mitigated(MISREAD)], ids=["shots", "a calibrated machine"])
+def test_a_run_that_stops_goes_on_as_if_it_had_not(backend, tmp_path):
+    three = sampled(rounds=3, backend=backend)
+    whole = qf.run(three, tmp_path / "whole", progress=False)
 
     def stop(client, round, delta):
         if round == 3:
@@ -71,8 +76,8 @@ def test_a_run_that_stops_goes_on_as_if_it_had_not(tmp_path):
         return delta
 
     with pytest.raises(qf.QfedfmError):
-        qf.run(sampled(rounds=3), tmp_path / "cut", progress=False, intervene=stop)
-    qf.run(sampled(rounds=3), tmp_path / "cut", resume=True, progress=False)
+        qf.run(three, tmp_path / "cut", progress=False, intervene=stop)
+    qf.run(three, tmp_path / "cut", resume=True, progress=False)
     assert (tmp_path / "cut" / "rounds.jsonl").read_bytes() == (tmp_path / "whole" / "rounds.jsonl").read_bytes()
     assert len(whole.rounds) == 4
 
@@ -152,3 +157,22 @@ def test_compare_runs_its_quantum_arm_on_the_machine(tmp_path):
     costs = result.costs().set_index("arm")
     assert costs["shots"].iloc[0] > 0
     assert np.all(costs["shots"].iloc[1:].to_numpy() == 0) or "frozen" in costs.index[1]
+
+
+@pytest.mark.parametrize("backend", [Exact(), Shots(8), Fake("manila"), Mitigated(Shots(8))])
+def test_a_budget_that_nothing_would_keep_is_refused(backend, tmp_path):
+    with pytest.raises(ConfigurationError, match="keeps no budget"):
+        qf.run(sampled(backend=backend), tmp_path / "run", progress=False, max_qpu_seconds=5)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("budget", [-1.0, float("nan")])
+def test_a_budget_is_a_number_of_seconds(budget):
+    """Nothing is larger than "not a number": as a budget it would be none."""
+    with pytest.raises(BackendError, match="expected 0 or more seconds"):
+        Session(max_qpu_seconds=budget)
+
+
+def test_a_device_that_pennylane_does_not_know_is_found_before_a_run():
+    with pytest.raises(BackendError, match=r"default\.qbit"):
+        sampled(backend=PennyLane("default.qbit")).check()

@@ -104,6 +104,10 @@ class Session:
     journal: Path | None = None
     max_qpu_seconds: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.max_qpu_seconds is not None and not self.max_qpu_seconds >= 0:  # nor "not a number"
+            raise BackendError(f"max_qpu_seconds: expected 0 or more seconds; got {self.max_qpu_seconds}")
+
 
 class Machine(Protocol):
     """An opened backend."""

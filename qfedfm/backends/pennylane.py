@@ -41,6 +41,10 @@ class PennyLane:
                 "shots is a field of its own"
             )
 
+    def check(self) -> None:
+        """Raise `BackendError` if PennyLane cannot make the device."""
+        self.connect(Session())
+
     def connect(self, session: Session) -> Machine:
         """Return the machine; raise `BackendError` if PennyLane cannot make the device."""
         return PennyLaneMachine(self, session)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import ConfigurationError
 from ..heads.twin import matched_classical
 from ..heads.variational import Variational
 from ..notebook import table
@@ -134,6 +135,8 @@ def trainability(
     Raises `ConfigurationError` for other heads and data, `CircuitError` for a circuit without weights.
     """
     circuit = variational(head).resolve()
+    if not shots > 0:
+        raise ConfigurationError(f"shots: expected one or more; got {shots}")
     features, classes = features_of(data, circuit.program.n_inputs, seed)
     outputs = classes or outputs
     model = head.bind(features.shape[1], outputs)

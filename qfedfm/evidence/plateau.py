@@ -68,6 +68,8 @@ class GradientVariance:
 
     def warning(self, shots: int = SHOTS) -> str | None:
         """Return a warning if at `shots` a circuit a typical gradient is below its shot noise; None otherwise."""
+        if not shots > 0:
+            raise ConfigurationError(f"shots: expected one or more; got {shots}")
         if not self.live.any():
             return f"No weight of {self.circuit} can change what is measured: there is nothing to train."
         noise, typical = sqrt(self.bound / (2 * shots)), sqrt(self.variance.mean)
@@ -139,6 +141,11 @@ def plateau_warning(model: Model, shots: int = SHOTS, seed: int = 0) -> str | No
     sign for each observable in place of all of them one by one, which has the same mean square. shots: a circuit, on
     the machine to be used. None also for a model that trains no circuit; of several circuits the first to warn of.
     """
+    if not isinstance(model, Model):
+        raise ConfigurationError(
+            "plateau_warning: expected a bound head, such as head.bind(n_features, n_classes); got "
+            f"{type(model).__name__}"
+        )
     if not model.count()["quantum"]:
         return None
     generator = stream(seed, "plateau")

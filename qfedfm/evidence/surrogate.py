@@ -85,7 +85,12 @@ class Surrogate:
 
     def predict(self, features: ArrayLike | Tensor) -> Tensor:
         """Return the surrogate's scores (rows, outputs) of features (rows, F): no circuit is run."""
-        angles = encode(self.head, self.params, features_of(features, 0, 0)[0])
+        table = features_of(features, 0, 0)[0]
+        if reason := misfit(
+            self.params, self.head.bind(table.shape[1], self.offset.shape[0]).with_precision("float64").specs
+        ):
+            raise ConfigurationError(f"the surrogate's head does not read {table.shape[1]} features: {reason}")
+        angles = encode(self.head, self.params, table)
         weights = _own(self.head, self.params)
         return self.offset + fourier_kernel(self.head.resolve(), weights, angles, self.points) @ self.dual
 

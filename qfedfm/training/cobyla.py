@@ -7,6 +7,7 @@ clients. How often a client asks does not depend on the others, so it finds what
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Annotated, Any
@@ -105,11 +106,15 @@ def minimise_together(
             if value is None:
                 raise _Stopped
             met.append((value, point.copy()))
+            if len(met) == evaluations:
+                raise _Spent
             return value
 
         try:
-            options: Any = {"maxiter": evaluations, "rhobeg": radius}
-            scipy.optimize.minimize(ask, start[client], method="COBYLA", options=options)
+            # scipy takes no fewer values than a first linear model needs: `ask` ends the search before
+            options: Any = {"maxiter": max(evaluations, start.shape[1] + 2), "rhobeg": radius}
+            with suppress(_Spent):
+                scipy.optimize.minimize(ask, start[client], method="COBYLA", options=options)
             asked.put((client, min(met, key=lambda pair: pair[0])))
         except BaseException as error:  # noqa: BLE001  (raised where the searches were begun)
             asked.put((client, error))
@@ -143,6 +148,10 @@ def minimise_together(
     if failure is not None:
         raise failure
     return best
+
+
+class _Spent(Exception):  # noqa: N818  (ends a search from inside)
+    """A search that has taken all its values."""
 
 
 class _Stopped(Exception):  # noqa: N818  (ends a search from outside)

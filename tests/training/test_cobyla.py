@@ -86,3 +86,18 @@ def test_what_goes_wrong_in_an_evaluation_is_raised_and_every_search_ends():
     with pytest.raises(RuntimeError, match="no machine"):
         minimise_together(values, np.zeros((3, 2)), 50, 0.5)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 4, 9])
+def test_no_more_values_are_taken_than_declared(evaluations):
+    """scipy itself takes four at least for two unknowns, and warns."""
+    asked = []
+
+    def values(points, asking):
+        asked.append(points.copy())
+        return bowls(points, asking)
+
+    found = minimise_together(values, np.zeros((3, 2)), evaluations, 0.5)
+    assert len(asked) == evaluations
+    everywhere = np.stack([bowls(points, np.ones(3, dtype=bool)) for points in asked])
+    np.testing.assert_array_equal(bowls(found, np.ones(3, dtype=bool)), everywhere.min(axis=0))
