@@ -7,6 +7,7 @@ is counted here is what the budget of a run would be charged, except where a rul
 measures how often it goes on.
 """
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -185,6 +186,11 @@ def estimate(
             f'estimate: {device!r} is no device that bills its time; name one, IBM("ibm_torino") or '
             'FakeRuntime("torino"), on the command line --backend ibm:ibm_torino or fake:torino'
         )
+    for name, given in (("price", price), ("max_qpu_seconds", max_qpu_seconds)):
+        if given is not None and not 0 <= given < math.inf:
+            raise ConfigurationError(f"estimate: {name}: expected a number, 0 or more; got {given}")
+    if gradients is not None and not gradients:
+        raise ConfigurationError("estimate: gradients: expected one way to find gradients or more; got none")
     if gradients is None:
         own = [experiment.training.gradient] if experiment.training.gradient else []
         gradients = [*own, *(rule for rule in (ParameterShift(), Spsa()) if rule not in own)]
@@ -198,7 +204,7 @@ def estimate(
         for gradient in gradients:
             counting = Counting(machine, device.shots, experiment.seed)
             _rehearse(experiment, prepared, counting, gradient)
-            methods.append(Method(gradient, counting.total("train"), counting.total("evaluation")))
+            methods.append(Method(gradient, counting.total(evaluation=False), counting.total(evaluation=True)))
             circuits += counting.compiled
     deepest = max(circuits, key=lambda cost: (cost.two_qubit_gates or 0, cost.depth or 0))
     return Estimate(
@@ -227,9 +233,11 @@ class Counting:
         """Return itself."""
         return self
 
-    def total(self, task: str) -> Spending:
-        """Return what all submissions took whose names speak of "train" or "evaluation"."""
-        return sum((spending for key, spending in self._spent if f"/{task}/" in key), Spending())
+    def total(self, *, evaluation: bool) -> Spending:
+        """Return what the submissions of evaluations took, or all others: training, and what clients or the server
+        look at before and after it.
+        """
+        return sum((spending for key, spending in self._spent if ("/evaluation/" in key) == evaluation), Spending())
 
     def compile(self, program: Program, observables: Sequence[Observable]) -> "Asked":
         """Compile for the device."""

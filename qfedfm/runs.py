@@ -272,21 +272,22 @@ def _root(
         order, noise = (stream(experiment.seed, "root", purpose) for purpose in ("order", "directions"))
         mine = Lane(lane, order, training.optimizer_in(round), noise)
         weights = training.weights(prepared.labels[lane], len(prepared.dataset.classes))
-        trained = train_cohort(
-            model,
-            stack([{spec.name: whole[spec.name] for spec in model.specs}]),
-            prepared.table,
-            prepared.labels,
-            [mine],
-            batch_size=training.batch_size,
-            epochs=training.epochs,
-            steps=training.steps,
-            executor=executor,
-            max_grad_norm=training.max_grad_norm,
-            adjust=training.rule.adjust if training.rule and not isinstance(training.rule, Chooses) else None,
-            known=stack([training.rule.init(specs)]) if training.rule else None,
-            class_weights=None if weights is None else weights.unsqueeze(0),
-        )
+        with executor.task(f"round-{round}/root") if executor else nullcontext():
+            trained = train_cohort(
+                model,
+                stack([{spec.name: whole[spec.name] for spec in model.specs}]),
+                prepared.table,
+                prepared.labels,
+                [mine],
+                batch_size=training.batch_size,
+                epochs=training.epochs,
+                steps=training.steps,
+                executor=executor,
+                max_grad_norm=training.max_grad_norm,
+                adjust=training.rule.adjust if training.rule and not isinstance(training.rule, Chooses) else None,
+                known=stack([training.rule.init(specs)]) if training.rule else None,
+                class_weights=None if weights is None else weights.unsqueeze(0),
+            )
         return difference({name: tensor[0] for name, tensor in trained.params.items()}, params, specs)
 
     return train

@@ -8,6 +8,7 @@ from tiny import experiment
 import qfedfm as qf
 from qfedfm.backends import Fake, FakeRuntime, RuntimeMitigation, Spsa
 from qfedfm.cli import main
+from qfedfm.client_rules import Ifca
 from qfedfm.data import Csv
 from qfedfm.errors import BudgetExceeded, ConfigurationError
 from qfedfm.federation import Training
@@ -28,8 +29,11 @@ def short(**changes):
     return experiment(**{"head": HEAD, "backend": DEVICE, "rounds": 1, "training": training} | changes)
 
 
-def test_the_estimate_is_what_the_run_then_takes(tmp_path):
-    asked = short()
+@pytest.mark.parametrize(
+    "more", [{}, {"rule": Ifca()}, {"report_loss": "before"}], ids=["plain", "clients that look first", "losses before"]
+)
+def test_the_estimate_is_what_the_run_then_takes(more, tmp_path):
+    asked = short(training=dataclasses.replace(short().training, **more))
     found = qf.estimate(asked, gradients=[Spsa()])
     result = qf.run(asked, tmp_path / "run", progress=False)
     totals, (method,) = result.ledger.totals(), found.methods
@@ -48,6 +52,19 @@ def test_a_run_stops_before_the_job_that_would_pass_its_budget(tmp_path):
         qf.run(asked, tmp_path / "run", progress=False, max_qpu_seconds=budget)
     lines = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
     assert len(lines) == 1 + found.rounds_within(method, budget)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"price": -1.0}, "price: expected a number, 0 or more"),
+        ({"max_qpu_seconds": float("nan")}, "max_qpu_seconds: expected"),
+        ({"gradients": []}, "one way to find gradients or more"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_asked(wrong, message):
+    with pytest.raises(ConfigurationError, match=message):
+        qf.estimate(short(), **wrong)
 
 
 def test_counts_of_a_small_run_worked_by_hand():

@@ -8,6 +8,7 @@ import pytest
 from tiny import experiment
 
 import qfedfm as qf
+from qfedfm.aggregation import FLTrust
 from qfedfm.backends import Exact, Fake, Mitigated, NoiseModel, Noisy, ParameterShift, PennyLane, Session, Shots, Spsa
 from qfedfm.backends.simulated import ShotsMachine
 from qfedfm.data import IID
@@ -65,9 +66,13 @@ def test_exact_evaluation_of_a_sampled_training_costs_no_shots_and_says_so(tmp_p
 MISREAD = Noisy(NoiseModel(p01=0.1, p10=0.05), shots=64)
 
 
-@pytest.mark.parametrize("backend", [Shots(64), Mitigated(MISREAD)], ids=["shots", "a calibrated machine"])
-def test_a_run_that_stops_goes_on_as_if_it_had_not(backend, tmp_path):
-    three = sampled(rounds=3, backend=backend)
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"backend": Mitigated(MISREAD)}, {"aggregation": FLTrust()}],
+    ids=["shots", "a calibrated machine", "a server that trains too"],
+)
+def test_a_run_that_stops_goes_on_as_if_it_had_not(changes, tmp_path):
+    three = sampled(rounds=3, **changes)
     whole = qf.run(three, tmp_path / "whole", progress=False)
 
     def stop(client, round, delta):

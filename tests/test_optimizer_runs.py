@@ -1,5 +1,7 @@
 """Every optimiser in whole federations: counted, resumed bit for bit, on a machine and exactly; arms at equal cost."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny import arrays, experiment
@@ -12,7 +14,7 @@ from qfedfm.equal_cost import cut, spent
 from qfedfm.errors import ConfigurationError
 from qfedfm.experiment import Experiment
 from qfedfm.federation import Clients, Training
-from qfedfm.heads import Mlp, Variational
+from qfedfm.heads import Kernel, Mlp, Parallel, Variational
 from qfedfm.privacy import DpSgd, LocalDp
 from qfedfm.training import (
     Adam,
@@ -175,3 +177,12 @@ def test_costs_that_cannot_be_compared_are_refused_before_anything_runs():
     ):
         with pytest.raises(ConfigurationError, match=message):
             qf.compare(torchs, {"a": torchs, "b": setting(Adam())}, hold=hold, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"), [(Parallel((HEAD, HEAD)), "gradients from torch"), (Kernel(), "on the simulator only")]
+)
+def test_circuits_within_a_head_are_not_overlooked(head, message):
+    torchs = replace(setting(Adam(lr=0.1), training={"gradient": None}), head=head)
+    with pytest.raises(ConfigurationError, match=message):
+        qf.compare(torchs, {"a": torchs, "b": setting(Adam())}, hold="executions", progress=False)
