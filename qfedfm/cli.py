@@ -246,7 +246,7 @@ def _estimate(arguments: argparse.Namespace) -> None:
         kind, name = arguments.backend
         shots = device.shots or 1024
         device = backends.IBM(name, shots) if kind == "ibm" else backends.FakeRuntime(name, shots)
-    if arguments.shots is not None and isinstance(device, backends.IBM | backends.FakeRuntime):
+    if arguments.shots is not None and isinstance(device, backends.IBM | backends.FakeRuntime | backends.Fake):
         device = replace(device, shots=arguments.shots)
     gradients = [getattr(backends, name)() for name in arguments.gradients] if arguments.gradients else None
     print(

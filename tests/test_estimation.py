@@ -124,6 +124,10 @@ def test_the_command_prints_both_methods_and_sends_nothing(tmp_path, capsys):
     assert "readout errors are corrected" in printed
     assert "Spsa(" in printed
     assert "money" in printed
+    (tmp_path / "fake.toml").write_text(short(data=data, backend=Fake("manila", transpilations=1)).to_toml())
+    assert main(["estimate", str(tmp_path / "fake.toml"), "--shots", "64"]) == 0  # of the file's device too
+    again = capsys.readouterr().out
+    assert again.split("Spsa(")[1].split("training    step")[1].splitlines()[0].split()[:3] == ["1", "72", "4,672"]
     assert main(["estimate", str(tmp_path / "exp.toml")]) == 1
     with pytest.raises(SystemExit):
         main(["estimate", str(tmp_path / "exp.toml"), "--backend", "manila"])

@@ -252,3 +252,10 @@ def test_wrong_arguments_are_refused():
         fourier_surrogate(head, ("a text", "another"))
     with pytest.raises(ConfigurationError, match="finite numbers"):
         fourier_surrogate(head, np.full((60, 4), np.nan))
+
+
+def test_a_surrogate_reads_as_many_features_as_its_head():
+    surrogate = fourier_surrogate(Variational("strongly_entangling", {"n": 2, "layers": 1}), queries=32)
+    assert surrogate.predict([[0.1, 0.2]]).shape == (1, 2)
+    with pytest.raises(ConfigurationError, match="does not read 3 features"):
+        surrogate.predict([[0.1, 0.2, 0.3]])

@@ -196,3 +196,13 @@ def test_what_cannot_be_estimated_is_refused():
         gradient_variance(circuit, torch.full((2, 4), math.nan))
     with pytest.raises(ConfigurationError, match="three different numbers of qubits"):
         gradient_scaling(lambda n, layers: Variational(), (2, 4), (1,))
+
+
+def test_a_head_that_is_not_bound_and_no_shots_are_refused():
+    head = Variational("strongly_entangling", {"n": 2, "layers": 1})
+    with pytest.raises(ConfigurationError, match=r"expected a bound head.*got Variational"):
+        plateau_warning(head)
+    with pytest.raises(ConfigurationError, match="shots: expected one or more; got 0"):
+        plateau_warning(head.bind(3, 2), shots=0)
+    with pytest.raises(ConfigurationError, match="shots: expected one or more; got 0"):
+        qf.evidence.trainability(head, shots=0)
