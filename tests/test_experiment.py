@@ -305,8 +305,8 @@ PIECES = {
         st.builds(
             Csv,
             path=st.just(Path("folder/data.csv")),
-            text=names | st.lists(names, min_size=1).map(tuple),
-            label=names,
+            text=names | st.lists(names, min_size=1, unique=True).map(tuple),
+            label=names.map("label: {}".format),
             client=st.none() | names,
             group=st.none() | names,
             separator=st.sampled_from(",;\t|"),
@@ -315,8 +315,8 @@ PIECES = {
         st.builds(
             Hub,
             name=names,
-            text=names | st.lists(names, min_size=1).map(tuple),
-            label=names,
+            text=names | st.lists(names, min_size=1, unique=True).map(tuple),
+            label=names.map("label: {}".format),
             config=st.none() | names,
             rows=st.none() | st.integers(2, 100),
             task=st.sampled_from(["classes", "numbers"]),

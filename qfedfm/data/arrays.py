@@ -171,7 +171,10 @@ def _unboxed(what: str, values: ArrayLike) -> NDArray[Any]:
     except ValueError as error:
         raise DataError(f"{what} must be an array with rows of equal length: {error}") from error
     if array.ndim == 0:
-        raise DataError(f"{what} must be an array, one entry a row; got {values!r:.100}: of a sparse matrix .toarray()")
+        instead = (
+            "a list with one text per row" if isinstance(values, str) else "an array; of a sparse matrix .toarray()"
+        )
+        raise DataError(f"{what} must have one entry a row; got {values!r:.100}: give {instead}")
     if array.dtype.kind != "O":
         return array
     objects = array.ravel().tolist()
