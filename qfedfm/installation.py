@@ -12,6 +12,11 @@ from .cache import cache_directory
 from .environment import environment
 
 PURPOSES = {
+    "docs": "building the documentation site",
+    "hub": "data sets of the Hugging Face hub",
+    "ibm": "fake IBM devices, and IBM's quantum processors",
+    "mlflow": "logging runs to MLflow",
+    "vision": "image features from EfficientNet-lite0",
     "text": "text features from MiniLM and other Hugging Face encoders",
     "kme": "keys over ETSI GS QKD 014: client and test KMEs",
     "optuna": "sweeps over spaces, proposed by Optuna",
