@@ -10,6 +10,7 @@ remembers never depends on who watched it, but for a wish to stop.
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,14 +63,17 @@ class Callbacks:
         self.failures: list[dict[str, Any]] = []
 
     def call(self, event: str, *arguments: Any) -> list[Any]:
-        """Call a method on every callback that has it and has not failed; return what they answered."""
+        """Call a method on every callback that has it and has not failed; return what they answered.
+
+        Each gets a copy of a round's record, since it may write into it.
+        """
         answers = []
         for one in list(self._alive):
             method = getattr(one, event, None)
             if method is None:
                 continue
             try:
-                answers.append(method(*arguments))
+                answers.append(method(*(deepcopy(some) if isinstance(some, dict) else some for some in arguments)))
             except Exception as error:  # noqa: BLE001  (whatever a callback does, the run goes on)
                 self._alive.remove(one)
                 name = type(one).__name__

@@ -8,7 +8,6 @@ import secrets
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -287,6 +286,7 @@ def _root(
                 adjust=training.rule.adjust if training.rule and not isinstance(training.rule, Chooses) else None,
                 known=stack([training.rule.init(specs)]) if training.rule else None,
                 class_weights=None if weights is None else weights.unsqueeze(0),
+                round=round,
             )
         return difference({name: tensor[0] for name, tensor in trained.params.items()}, params, specs)
 
@@ -309,8 +309,7 @@ def measure(federations: Sequence[Federation]) -> list[dict[str, Any]]:
     tables of confusion and reliability on the test rows; one with a backdoor also the share of test rows of other
     classes that the trigger sends to the target. Where there are several models, each row is seen by the one that fits
     its client's training rows best, and "clusters" says which that is; or by its client's own, where the head is
-    personalised. On a machine all are evaluated there
-    (`Experiment.evaluation`), and "evaluation" holds what that took.
+    personalised. On a machine all are evaluated there (`Experiment.evaluation`), and "evaluation" holds what that took.
     """
     executor = federations[0].executor
     with executor.task(f"round-{federations[0].server.round}/evaluation") if executor else nullcontext():
@@ -562,7 +561,7 @@ def _rounds(federation: Federation, record: RunDirectory, progress: bool, callba
                 record.event("excluded", round=outcome.number, client=client, reason=why)
                 callbacks.call("client_failed", outcome.number, client, why)
             line = describe(outcome) | measure([federation])[0]
-            wishes = callbacks.call("round_ended", deepcopy(line))  # they may write into theirs
+            wishes = callbacks.call("round_ended", line)
             _remember(federation, record, line)
             callbacks.call("checkpoint", server.round, record.folder / CHECKPOINT)
             record.event("round", round=outcome.number, wall_s=perf_counter() - wall, cpu_s=process_time() - cpu)

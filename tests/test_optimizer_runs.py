@@ -16,6 +16,7 @@ from qfedfm.experiment import Experiment
 from qfedfm.federation import Clients, Training
 from qfedfm.heads import Kernel, Mlp, Parallel, Variational
 from qfedfm.privacy import DpSgd, LocalDp
+from qfedfm.runs import bind, federate, prepare
 from qfedfm.training import (
     Adam,
     BlockDiagonal,
@@ -186,3 +187,17 @@ def test_circuits_within_a_head_are_not_overlooked(head, message):
     torchs = replace(setting(Adam(lr=0.1), training={"gradient": None}), head=head)
     with pytest.raises(ConfigurationError, match=message):
         qf.compare(torchs, {"a": torchs, "b": setting(Adam())}, hold="executions", progress=False)
+
+
+def test_the_servers_own_training_grows_with_the_rounds_too():
+    layered = setting(
+        LayerWise(lr=0.05, rounds=1),
+        head=Variational("strongly_entangling", {"n": 2, "layers": 3}),
+        aggregation=qf.aggregation.FLTrust(),
+    )
+    prepared = prepare(layered, progress=False)
+    server = federate(layered, prepared, bind(layered, prepared), run_id="root").server
+    first, second = (server.root(number, server.params)["circuit.weights"] for number in (1, 2))
+    assert first[0].any()  # the newest layer of the first round
+    assert not second[0].any()  # is held in the second
+    assert second[1].any()
