@@ -25,7 +25,7 @@ from .measurement import draw, estimates
 from .noise import NoiseModel, as_read, outcomes
 from .pauli_evolution import MEMORY_BUDGET, Evolution
 from .pauli_stages import plan
-from .simulated import Compiled, LocalMachine, ShotNumber
+from .simulated import Compiled, LocalMachine, ShotNumber, without_error
 
 MAX_WIRES = 8
 
@@ -61,14 +61,23 @@ def simulate_noisy(
     return evolution(inputs, weights, clients, rows, budget)
 
 
-class NoisyMachine(LocalMachine):
-    """See `Noisy`; without shots."""
-
-    name = "noisy"
+class DensityMatrices(LocalMachine):
+    """What both machines share: the noise, and what it fits."""
 
     def __init__(self, noise: NoiseModel, session: Session) -> None:
         super().__init__(session)
         self.noise = noise
+
+    def compile(self, program: Program, observables: Sequence[Observable]) -> Compiled:
+        """Return a flat program with its measurement settings; raise `BackendError` beyond 8 qubits."""
+        check_wires(program, self.noise)
+        return super().compile(program, observables)
+
+
+class NoisyMachine(DensityMatrices):
+    """See `Noisy`; without shots."""
+
+    name = "noisy"
 
     def execute(
         self,
@@ -79,11 +88,6 @@ class NoisyMachine(LocalMachine):
     ) -> Tensor:
         """Return `simulate_noisy` of the gates that reach `observables`."""
         return simulate_noisy(reachable(program, tuple(observables)), inputs, weights, observables, self.noise)
-
-    def compile(self, program: Program, observables: Sequence[Observable]) -> Compiled:
-        """Return a flat program with its measurement settings; raise `BackendError` beyond 8 qubits."""
-        check_wires(program, self.noise)
-        return super().compile(program, observables)
 
     def measure(
         self,
@@ -99,23 +103,13 @@ class NoisyMachine(LocalMachine):
         inputs = {ANGLES: torch.from_numpy(angles)[None]}
         with torch.no_grad():
             values = simulate_noisy(compiled.program, inputs, {}, compiled.observables, self.noise)[0]
-        array = values.double().expand(len(angles), -1).numpy()
-        return array, np.zeros_like(array), {}
+        return without_error(values, len(angles))
 
 
-class NoisyShotsMachine(LocalMachine):
+class NoisyShotsMachine(DensityMatrices):
     """See `Noisy`; with shots."""
 
     name = "noisy_shots"
-
-    def __init__(self, noise: NoiseModel, session: Session) -> None:
-        super().__init__(session)
-        self.noise = noise
-
-    def compile(self, program: Program, observables: Sequence[Observable]) -> Compiled:
-        """Return a flat program with its measurement settings; raise `BackendError` beyond 8 qubits."""
-        check_wires(program, self.noise)
-        return super().compile(program, observables)
 
     def measure(
         self, compiled: Compiled, angles: Array, shots: NDArray[np.int64] | None, key: str

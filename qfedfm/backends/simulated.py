@@ -4,6 +4,7 @@
 outcomes as a perfect machine would give, so that its only error is statistical.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated
@@ -54,7 +55,7 @@ class Shots:
         return ShotsMachine(session)
 
 
-class LocalMachine:
+class LocalMachine(ABC):
     """A simulator in this process: a submission is carried out at once and kept until it is collected.
 
     A subclass says how rows of angles become values; handles of a process that has ended cannot be collected.
@@ -96,11 +97,11 @@ class LocalMachine:
         settings = len(compiled.readings.settings)
         return Cost(rows * settings, int(shot_counts(shots, rows).sum()) * settings)
 
+    @abstractmethod
     def measure(
         self, compiled: "Compiled", angles: Array, shots: NDArray[np.int64] | None, key: str
     ) -> tuple[Array, Array, dict[str, object]]:
         """Return values and variances (N, K), and metadata."""
-        raise NotImplementedError
 
     def generator(self, key: str) -> np.random.Generator:
         """Return the random stream of a submission."""
@@ -113,6 +114,12 @@ class Compiled:
     def __init__(self, program: Program, observables: tuple[Observable, ...], made: Readings) -> None:
         self.program, self.observables, self.readings = program, observables, made
         self.turned = tuple(turned(program, setting) for setting in made.settings)
+
+
+def without_error(values: Tensor, rows: int) -> tuple[Array, Array, dict[str, object]]:
+    """Return exact values (N or 1, K) as `LocalMachine.measure` does for so many rows; variances are 0."""
+    array = values.double().expand(rows, -1).numpy()
+    return array, np.zeros_like(array), {}
 
 
 def turned(program: Program, setting: Reading) -> Program:
@@ -151,9 +158,7 @@ class ExactMachine(LocalMachine):
         if shots is not None:
             raise BackendError(f"Exact() has no shots; got {int(shots.max())}: use Shots({int(shots.max())})")
         inputs = {ANGLES: torch.from_numpy(angles)[None]}
-        values = simulate(compiled.program, inputs, {}, compiled.observables)[0]
-        array = values.double().expand(len(angles), -1).numpy()
-        return array, np.zeros_like(array), {}
+        return without_error(simulate(compiled.program, inputs, {}, compiled.observables)[0], len(angles))
 
 
 class ShotsMachine(LocalMachine):
