@@ -1,6 +1,5 @@
 """What is installed: versions, extras and their purposes, the cache, and whether the simulator is right."""
 
-import html
 import importlib.metadata
 import re
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Any
 
 from .cache import cache_directory
 from .environment import environment
+from .notebook import table
 
 PURPOSES = {
     "docs": "building the documentation site",
@@ -82,11 +82,7 @@ class About:
         return "\n".join(f"{label:>20}  {text}" for label, text in self.rows())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th align='left'>{html.escape(label)}</th><td align='left'>{html.escape(text)}</td></tr>"
-            for label, text in self.rows()
-        )
-        return f"<table>{rows}</table>"
+        return table("What is installed", dict(self.rows()))
 
 
 def about() -> About:

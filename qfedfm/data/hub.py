@@ -16,6 +16,7 @@ from ..errors import ConfigurationError, DataError, DownloadError, MissingExtraE
 from .arrays import as_items, as_numbers
 from .dataset import Dataset, Items, Outline, Task
 from .labels import distinct, numbered
+from .tables import without_columns
 
 
 @declared
@@ -123,13 +124,7 @@ class Hub:
         wanted = (*((self.text,) if isinstance(self.text, str) else self.text), self.label, self.client, self.group)
         lacking = [column for column in wanted if column and column not in found.column_names]
         if lacking:
-            has = ", ".join(found.column_names)
-            raise ConfigurationError(
-                [
-                    f"'{self.name}' has no column '{one}'{nearest(one, found.column_names)}; it has {has}"
-                    for one in lacking
-                ]
-            )
+            raise ConfigurationError(without_columns(f"'{self.name}'", lacking, found.column_names))
         return found
 
 

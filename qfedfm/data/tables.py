@@ -109,10 +109,7 @@ class Csv:
                 f"give separator={likely[0]!r}"
             )
         if missing:
-            has = ", ".join(known) or "no columns"
-            raise ConfigurationError(
-                [f"{self.path} has no column '{name}'{nearest(name, known)}; it has {has}" for name in missing]
-            )
+            raise ConfigurationError(without_columns(str(self.path), missing, known))
         if twice := [column for column in self._columns if known.count(column) > 1]:
             raise ConfigurationError(
                 [f"{self.path} has more than one column '{name}': rename one" for name in dict.fromkeys(twice)]
@@ -132,6 +129,12 @@ class Csv:
                 if self.client and (reason := unfit_name(table[self.client][-1])):
                     raise DataError(f"{where}: {reason}")
         return table
+
+
+def without_columns(owner: str, missing: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return one line for each missing column of a table, with the nearest that there is."""
+    has = ", ".join(known) or "no columns"
+    return [f"{owner} has no column '{name}'{nearest(name, known)}; it has {has}" for name in missing]
 
 
 def from_csv(
