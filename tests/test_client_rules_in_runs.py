@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import arrays, experiment
+from tiny import arrays, cut_short, experiment
 
 import qfedfm
 from qfedfm.aggregation import AngularMean, FLTrust, Krum, Mean
@@ -63,18 +63,8 @@ def test_a_rehearsed_round_with_a_client_rule_is_the_sealed_round(rule, adversar
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_a_run_that_is_resumed_ends_as_an_unbroken_one(rule, tmp_path):
     declared = replace(with_rule(rule), rounds=4)
-    calls = []
-
-    def stops_once(client, number, delta):
-        if number == 3 and not calls:
-            calls.append(client)
-            raise RuntimeError("power cut")
-        return delta
-
     qfedfm.run(declared, tmp_path / "unbroken", progress=False)
-    with pytest.raises(qfedfm.QfedfmError, match="power cut"):
-        qfedfm.run(declared, tmp_path / "broken", progress=False, intervene=stops_once)
-    qfedfm.run(declared, tmp_path / "broken", progress=False, resume=True)
+    cut_short(declared, tmp_path / "broken", 3)
     ends = [RunDirectory(tmp_path / name) for name in ("unbroken", "broken")]
     tensors = [params_hash(end.checkpoint().tensors) for end in ends]
     assert tensors[0] == tensors[1]

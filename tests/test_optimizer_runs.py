@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny import arrays, experiment
+from tiny import arrays, cut_short, experiment
 
 import qfedfm as qf
 from qfedfm.arms import Arm, Trial
@@ -60,15 +60,7 @@ def setting(optimizer, **changes):
 def test_a_run_that_stops_goes_on_as_if_it_had_not(tmp_path, name):
     ours = setting(RULES[name], backend=Exact() if name == "full" else Shots(40), rounds=2)
     whole = qf.run(ours, tmp_path / "whole", progress=False)
-
-    def stop(client, round, delta):
-        if round == 2:
-            raise RuntimeError("stopped")
-        return delta
-
-    with pytest.raises(qf.QfedfmError):
-        qf.run(ours, tmp_path / "cut", progress=False, intervene=stop)
-    qf.run(ours, tmp_path / "cut", resume=True, progress=False)
+    cut_short(ours, tmp_path / "cut", 2)
     assert (tmp_path / "cut" / "rounds.jsonl").read_bytes() == (tmp_path / "whole" / "rounds.jsonl").read_bytes()
     assert whole.rounds[2]["validation"]["loss"] < whole.rounds[0]["validation"]["loss"]
 

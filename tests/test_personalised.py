@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import arrays, experiment
+from tiny import arrays, cut_short, experiment
 
 import qfedfm
 from qfedfm.aggregation import EvolutionaryWeights, FidelityWeighted, FLTrust, ValidationLoss
@@ -122,15 +122,7 @@ def test_a_resumed_run_is_the_unbroken_one_bit_for_bit(tmp_path):
     base = opposed(OWN_READOUT, clients=Clients(per_round=4), rounds=4, codec=TopK(0.5),
                    training=Training(Adam(lr=0.05), keep_state=True, rule=FedProx(0.1)))  # fmt: skip
     whole = qfedfm.run(base, tmp_path / "whole", progress=False)
-
-    def stop(client, number, delta):
-        if number == 3:
-            raise RuntimeError("power cut")
-        return delta
-
-    with pytest.raises(qfedfm.errors.ClientError):
-        qfedfm.run(base, tmp_path / "broken", progress=False, intervene=stop)
-    broken = qfedfm.run(base, tmp_path / "broken", progress=False, resume=True)
+    broken = cut_short(base, tmp_path / "broken", 3)
     for ours, theirs in zip(whole.rounds, broken.rounds, strict=True):
         assert {k: v for k, v in ours.items() if k != "ledger"} == {k: v for k, v in theirs.items() if k != "ledger"}
     for client, model in whole.client_models.items():

@@ -4,8 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from tiny import experiment
+from tiny import cut_short, experiment
 
 from qfedfm.aggregation.dp_fedavg import DpFedAvg
 from qfedfm.errors import AggregationError, ClientError
@@ -29,14 +28,7 @@ def test_a_private_federation_runs_repeats_resumes_and_withholds_its_loss(
     assert Experiment.from_toml(written.to_toml()) == written
     whole = run(exp, tmp_path / "whole", progress=False)
 
-    def stop(client: str, round: int, delta: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        if round == 2:
-            raise RuntimeError("power cut")
-        return delta
-
-    with pytest.raises(ClientError, match="power cut"):
-        run(exp, tmp_path / "broken", progress=False, intervene=stop)
-    resumed = run(exp, tmp_path / "broken", resume=True, progress=False)
+    resumed = cut_short(exp, tmp_path / "broken", 2)
     lines = [(tmp_path / name / "rounds.jsonl").read_text() for name in ("whole", "broken")]
     assert lines[0] == lines[1]
     assert [line["train_loss"] for line in whole.rounds[1:]] == pytest.approx([WITHHELD_LOSS] * 2)

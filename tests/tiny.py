@@ -1,14 +1,20 @@
 """A task so small that a whole federation runs in a fraction of a second: two overlapping clouds of points."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from qfedfm.backbones import Identity
 from qfedfm.data import IID, Arrays, from_arrays
+from qfedfm.errors import ClientError
 from qfedfm.experiment import Experiment
 from qfedfm.federation import Clients, Training
 from qfedfm.heads import Linear
+from qfedfm.params import Params
+from qfedfm.result import Result
+from qfedfm.runs import run
 from qfedfm.training import Adam
 
 
@@ -33,3 +39,16 @@ def experiment(**changes: Any) -> Experiment:
         "name": "tiny",
     }
     return Experiment(**given | changes)
+
+
+def cut_short(ours: Experiment, folder: Path, round: int) -> Result:
+    """Run an experiment until its clients fail in `round`, then resume it; return how it ended."""
+
+    def stop(client: str, number: int, delta: Params) -> Params:
+        if number == round:
+            raise RuntimeError("power cut")
+        return delta
+
+    with pytest.raises(ClientError, match="power cut"):
+        run(ours, folder, progress=False, intervene=stop)
+    return run(ours, folder, resume=True, progress=False)
