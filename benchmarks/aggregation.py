@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peers.environment import PYTHON
 
 import qfedfm as qf
 from qfedfm import aggregation as rules
@@ -32,7 +33,6 @@ from qfedfm.seeds import stream
 from qfedfm.trust import stress
 
 HERE = Path(__file__).parent
-PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
 CLIENTS, F = 100, 10
 COMPARED = {  # rule, how many entries each update has: Flower's Bulyan computes all distances anew for every choice
     "mean": (rules.Mean(), 1_000_000),

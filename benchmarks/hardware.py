@@ -19,7 +19,6 @@ The last line is one JSON object.
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from typing import Any
 import numpy as np
 import pennylane as qml
 import torch
+from peers.environment import PYTHON, required
 from torch import Tensor
 
 from qfedfm.backends import (
@@ -54,7 +54,6 @@ from qfedfm.quantum import Circuit, load, z_on_every_wire
 from qfedfm.quantum.angles import evaluate
 
 HERE = Path(__file__).parent
-PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
 RING = load("angle_ring", {"n": 4, "layers": 2})
 ROWS, SHOTS, PROBLEMS = 16, 1024, 8
 RAW = Fake("manila", SHOTS, mitigated=False)
@@ -218,12 +217,7 @@ def gradient_cosines() -> dict[str, float]:
 
 
 def main() -> None:
-    if not PYTHON.exists():
-        sys.exit(
-            "the peers' environment is missing; make it with\n"
-            "  python3 -m venv .venv-bench\n"
-            "  .venv-bench/bin/pip install -e '.[text]' -r benchmarks/requirements.txt"
-        )
+    required()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:  # nothing is found that an earlier run has transpiled
         os.environ["QFEDFM_CACHE"] = folder

@@ -33,9 +33,9 @@ from statistics import median
 from typing import Any
 
 from peers import ALL, BROADCAST, DEVICE, PEERS, PORTED
+from peers.environment import PYTHON, required
 
 HERE = Path(__file__).parent
-PYTHON = HERE.parent / ".venv-bench" / "bin" / "python"
 SIZES = [(4, 2, 32), (4, 3, 32), (8, 3, 32), (8, 3, 256), (10, 4, 64), (12, 4, 64), (16, 4, 8)]
 CHECKED_IN_DOUBLE = (4, 3, 32)
 COHORT_SIZES, COHORTS = [(4, 3, 32), (8, 3, 32)], [1, 10, 100, 1000]
@@ -199,12 +199,7 @@ def memory(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    if not PYTHON.exists():
-        sys.exit(
-            "the peers' environment is missing; make it with\n"
-            "  python3 -m venv .venv-bench\n"
-            "  .venv-bench/bin/pip install -e '.[text]' -r benchmarks/requirements.txt"
-        )
+    required()
     machine = json.loads(subprocess.check_output([PYTHON, "-m", "peers.machine"], cwd=HERE, text=True))
     print(f"complex gemm {machine['gemm'] / 1e9:.0f} Gflop/s, triad {machine['triad'] / 1e9:.1f} GB/s")
     for name, peer in ALL.items():
