@@ -26,9 +26,9 @@ import qfedfm as qf
 from qfedfm import aggregation as rules
 from qfedfm import attacks, codecs
 from qfedfm.aggregation import Context, Updates
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.incentives import round_game
 from qfedfm.params import ParamSpec
-from qfedfm.runs import bind, federate, prepare
 from qfedfm.seeds import stream
 from qfedfm.trust import stress
 

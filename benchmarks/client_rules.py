@@ -18,11 +18,12 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import qfedfm as qf
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.client_rules import FedDyn, FedProx, Scaffold
 from qfedfm.data import from_arrays
 from qfedfm.evidence import fairness, mean_interval
 from qfedfm.federation.rehearsal import rehearse
-from qfedfm.runs import bind, federate, measure, prepare
+from qfedfm.measuring import measure
 from qfedfm.training import Sgd
 
 SEEDS, ROUNDS, RATES = 5, 30, (0.03, 0.1, 0.3, 1.0)

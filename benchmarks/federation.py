@@ -13,8 +13,8 @@ from dataclasses import replace
 import torch
 
 import qfedfm as qf
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.federation import run_round
-from qfedfm.runs import bind, federate, prepare
 
 CLIENTS, ROUNDS = 200, 10
 

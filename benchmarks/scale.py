@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 import qfedfm as qf
+from qfedfm.assembly import Prepared, bind, federate
 from qfedfm.data import Dataset
 from qfedfm.federation import run_round
-from qfedfm.runs import Prepared, bind, federate
 from qfedfm.seeds import stream
 from qfedfm.training import Adam, Lane, train_cohort
 

@@ -15,14 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from .assembly import Federation, Prepared, bind, federate, prepare
 from .errors import AggregationError, ClientError, ConfigurationError, QuorumError, RunError, nearest
 from .evidence import METRICS, headline
 from .experiment import Experiment, content
 from .federation.local import exchange_together
 from .heads import Kernel, Linear, Parallel, Personalised, Rbf, Variational, matched_classical
 from .heads.model import Model
+from .measuring import measure
 from .progress import Progress
-from .runs import Federation, Prepared, bind, describe, federate, measure, prepare
+from .runs import describe
 from .training import CircuitOptimizer, Optimizer
 
 Line = dict[str, Any]

@@ -19,6 +19,7 @@ import numpy as np
 
 from . import key_account, latex, plots, sections
 from .arms import Arm, load_arm, prepared_for, train_arm, twins, unfair
+from .assembly import Prepared
 from .cache import write_atomically
 from .data import assign, split
 from .data.dataset import Outlined
@@ -31,7 +32,7 @@ from .experiment import Experiment
 from .federation import Clients
 from .records import EXPERIMENT, REPORT, RunDirectory
 from .report import Report, Section, picture, write
-from .runs import Prepared, choose
+from .runs import choose
 from .svg import canvas
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from .assembly import Prepared, bind, federate, with_poisoned
 from .backends import (
     IBM,
     Backend,
@@ -37,8 +38,8 @@ from .backends.qpu_time import quick_seconds, usage_seconds
 from .errors import ConfigurationError
 from .experiment import Experiment
 from .federation.rehearsal import rehearse
+from .measuring import measure
 from .quantum.program import Observable, Program
-from .runs import Prepared, bind, federate, measure, with_poisoned
 from .seeds import stream
 
 if TYPE_CHECKING:

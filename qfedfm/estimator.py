@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .aggregation import Aggregator
+from .assembly import bind, federate, prepare
 from .backbones import Identity
 from .data import IID, from_arrays
 from .errors import ConfigurationError, MissingExtraError
@@ -20,7 +21,7 @@ from .experiment import Experiment
 from .federation import Clients, Training, run_round
 from .heads import Head
 from .result import FittedModel
-from .runs import bind, federate, prepare, run
+from .runs import run
 from .seal import Seal
 from .training import Adam
 

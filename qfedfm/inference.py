@@ -27,13 +27,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
+from .assembly import bind, federate, prepare
 from .backends import Backend, Executor, Session
 from .errors import ConfigurationError, DataError
 from .federation.clients import Opened, train_together
 from .params import stack
 from .quantum.program import Observable, Program
 from .result import FittedModel, Result
-from .runs import bind, federate, prepare
 
 if TYPE_CHECKING:
     import pandas as pd

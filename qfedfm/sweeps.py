@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .arms import Arm, Running, Trial, cohort_key, load_arm, prepared_for, run_together
+from .assembly import Prepared, bind
 from .backends import Exact
 from .cache import write_atomically
 from .data import Arrays, assign, split
@@ -23,7 +24,7 @@ from .evidence.metrics import unfit_metric
 from .experiment import ARRAYS, Experiment
 from .points import Label, Point, axis_text, check, check_distinct, grid_points, listed, named
 from .records import RunDirectory, refuse_existing
-from .runs import Prepared, bind, choose
+from .runs import choose
 from .search import Batches, corners, is_distribution, propose
 from .swept import OUTCOME, SWEEP, Sweep, Swept, point_folder
 

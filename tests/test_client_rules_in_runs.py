@@ -9,6 +9,7 @@ from tiny import arrays, cut_short, experiment
 
 import qfedfm
 from qfedfm.aggregation import AngularMean, FLTrust, Krum, Mean
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.attacks import Adversary, SignFlip
 from qfedfm.backends import Shots
 from qfedfm.client_rules import ClientRule, FedDyn, FedProx, Ifca, Scaffold
@@ -20,10 +21,10 @@ from qfedfm.federation.rehearsal import rehearse
 from qfedfm.federation.server import unacceptable
 from qfedfm.heads import Linear, Variational
 from qfedfm.incentives import Contribution, Reputation
+from qfedfm.measuring import measure
 from qfedfm.params import params_hash, stack
 from qfedfm.privacy import DpSgd, LocalDp
 from qfedfm.records import RunDirectory
-from qfedfm.runs import bind, federate, measure, prepare
 from qfedfm.training import Adam, Cosine, SeededDescent, Sgd, Step
 
 RULES = [FedProx(0.1), Scaffold(), FedDyn(0.5), Ifca(2)]

@@ -10,6 +10,7 @@ from test_runs import assert_equal_runs, events, interrupt_in, quiet
 from tiny import experiment
 
 from qfedfm.aggregation import Mean
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.codecs import Dense
 from qfedfm.declaration import declared
 from qfedfm.errors import AggregationError, RunError
@@ -17,7 +18,6 @@ from qfedfm.federation import evaluation
 from qfedfm.federation.evaluation import evaluate
 from qfedfm.heads import Linear, Mlp, Model
 from qfedfm.records import RunDirectory
-from qfedfm.runs import bind, federate, prepare
 
 
 @declared

@@ -8,6 +8,7 @@ from tiny import arrays, cut_short, experiment
 
 import qfedfm as qf
 from qfedfm.arms import Arm, Trial
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.backends import Exact, ParameterShift, Shots, Spsa
 from qfedfm.data import IID
 from qfedfm.equal_cost import cut, spent
@@ -16,7 +17,6 @@ from qfedfm.experiment import Experiment
 from qfedfm.federation import Clients, Training
 from qfedfm.heads import Kernel, Mlp, Parallel, Variational
 from qfedfm.privacy import DpSgd, LocalDp
-from qfedfm.runs import bind, federate, prepare
 from qfedfm.training import (
     Adam,
     BlockDiagonal,

@@ -10,6 +10,7 @@ from tiny import arrays, cut_short, experiment
 import qfedfm
 from qfedfm.aggregation import EvolutionaryWeights, FidelityWeighted, FLTrust, ValidationLoss
 from qfedfm.arms import twins
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.backends import Shots
 from qfedfm.client_rules import FedProx, Ifca, Scaffold
 from qfedfm.codecs import TopK
@@ -22,8 +23,8 @@ from qfedfm.federation.clients import travelling
 from qfedfm.heads import Linear, Mlp, Personalised, Variational, matched_classical
 from qfedfm.incentives import Contribution, Reputation
 from qfedfm.inference import client_models
+from qfedfm.measuring import measure
 from qfedfm.privacy import LocalDp
-from qfedfm.runs import bind, federate, measure, prepare
 from qfedfm.training import Adam, SeededDescent, Sgd
 
 OWN_READOUT = Personalised(Mlp((4,)))

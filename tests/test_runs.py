@@ -9,14 +9,16 @@ import torch
 from tiny import arrays, experiment
 
 from qfedfm import Result, run
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.backbones import MiniLM
 from qfedfm.data import IID, Arrays, Csv, Natural
 from qfedfm.errors import ClientError, ConfigurationError, RunError, UpdateError
 from qfedfm.experiment import Experiment
 from qfedfm.federation import Clients, Training
 from qfedfm.heads import Mlp
+from qfedfm.measuring import measure
 from qfedfm.records import CHECKPOINT, EVENTS, ROUNDS, RunDirectory
-from qfedfm.runs import bind, choose, federate, measure, prepare
+from qfedfm.runs import choose
 from qfedfm.seal import Aead, Header
 from qfedfm.training import Adam, Sgd
 

@@ -10,6 +10,7 @@ from tiny import arrays, experiment
 
 import qfedfm
 from qfedfm.aggregation import AngularMean, Mean
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.attacks import Adversary, Backdoor, LabelFlip, PeriodShift, SignFlip
 from qfedfm.data import IID
 from qfedfm.declaration import declared
@@ -18,7 +19,6 @@ from qfedfm.federation import Clients, Training, run_round
 from qfedfm.federation.rehearsal import rehearse
 from qfedfm.heads import Variational
 from qfedfm.params import params_hash
-from qfedfm.runs import bind, federate, prepare
 from qfedfm.training import Adam
 from qfedfm.trust import stress
 

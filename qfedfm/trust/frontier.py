@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from .. import plots
 from ..aggregation import Aggregator, QFedAvg
+from ..assembly import bind, federate, prepare
 from ..errors import ConfigurationError
 from ..evidence import METRICS, fairness
 from ..experiment import Experiment
 from ..federation.rehearsal import rehearse
+from ..measuring import measure
 from ..progress import Progress
-from ..runs import bind, federate, measure, prepare
 
 if TYPE_CHECKING:
     import pandas as pd

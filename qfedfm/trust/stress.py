@@ -13,13 +13,14 @@ import numpy as np
 
 from .. import plots
 from ..aggregation import Aggregator
+from ..assembly import Federation, bind, federate, prepare, with_poisoned
 from ..attacks import Adversary, Attack
 from ..errors import ConfigurationError
 from ..evidence import mean_interval
 from ..experiment import Experiment
 from ..federation.rehearsal import rehearse
+from ..measuring import measure
 from ..progress import Progress
-from ..runs import Federation, bind, federate, measure, prepare, with_poisoned
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import qfedfm
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.attacks import Adversary, SignFlip
 from qfedfm.backbones import Identity
 from qfedfm.client_rules import FedProx, Ifca
@@ -21,7 +22,6 @@ from qfedfm.federation import Clients, Training, run_round
 from qfedfm.heads import Linear, Mlp, Variational
 from qfedfm.params import params_hash, stack
 from qfedfm.privacy import DpSgd, LocalDp
-from qfedfm.runs import bind, federate, prepare
 from qfedfm.seeds import stream
 from qfedfm.training import Lane, SeededDescent, Sgd, train_cohort
 

@@ -13,13 +13,14 @@ from tiny import arrays, experiment
 
 from qfedfm import Result, run
 from qfedfm.aggregation import AngularMean, Mean
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.data import IID
 from qfedfm.errors import AggregationError, ConfigurationError
 from qfedfm.experiment import Experiment
 from qfedfm.federation import Clients, run_round
 from qfedfm.incentives import Contribution, Gtg, Influence, LeaveOneOut, MonteCarlo, Reputation, Shapley, contributions
 from qfedfm.incentives.reputation import COUNTS, expected
-from qfedfm.runs import bind, describe, federate, prepare
+from qfedfm.runs import describe
 from qfedfm.seeds import stream
 
 

@@ -12,13 +12,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny import arrays, experiment
 
 from qfedfm.aggregation import Context, Mean, Updates
+from qfedfm.assembly import bind, federate, prepare
 from qfedfm.data import Dirichlet
 from qfedfm.errors import ConfigurationError
 from qfedfm.federation import Clients, Training, run_round
 from qfedfm.incentives import FreeRiderScreen, screen
 from qfedfm.incentives.free_riders import gathered, noise_probability
 from qfedfm.params import ParamSpec
-from qfedfm.runs import bind, federate, prepare
 from qfedfm.seeds import stream
 from qfedfm.training import Sgd
 
