@@ -25,7 +25,7 @@ from .heads.model import Model
 from .measuring import measure
 from .progress import Progress
 from .runs import describe
-from .training import CircuitOptimizer, Optimizer
+from .training.rules import at_rate
 
 Line = dict[str, Any]
 
@@ -250,7 +250,4 @@ def _best(name: str, metric: str, of_one_seed: Sequence[Running]) -> float:
 
 def _at(arm: Experiment, seed: int, rate: float) -> Experiment:
     """Return an arm at one seed and learning rate, rates of single parts moved in proportion."""
-    optimizer: Optimizer | CircuitOptimizer = arm.training.optimizer
-    rates = {part: value * rate / optimizer.lr for part, value in optimizer.rates.items()}
-    moved: Optimizer | CircuitOptimizer = replace(optimizer, lr=rate, rates=rates)  # type: ignore[type-var]  # a protocol of dataclasses
-    return replace(arm, seed=seed, training=replace(arm.training, optimizer=moved))
+    return replace(arm, seed=seed, training=replace(arm.training, optimizer=at_rate(arm.training.optimizer, rate)))

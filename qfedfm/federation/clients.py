@@ -6,7 +6,7 @@ network. Either way they go through `answer`, which trains them together.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -37,7 +37,7 @@ from ..training import (
     train_cohort,
 )
 from ..training.cohort import MEMORY_BUDGET, steps_in
-from ..training.rules import rule_of
+from ..training.rules import at_rate, rule_of
 from .evaluation import evaluate
 from .messages import SERVER, Channel, Encoded, Report
 
@@ -126,10 +126,7 @@ class Training:
         """Return the optimiser with its learning rates of a round."""
         if self.schedule is None:
             return self.optimizer
-        factor = self.schedule.factor(round)
-        rates = {part: factor * rate for part, rate in self.optimizer.rates.items()}
-        moved: Optimizer | CircuitOptimizer = replace(self.optimizer, lr=factor * self.optimizer.lr, rates=rates)  # type: ignore[type-var]
-        return moved
+        return at_rate(self.optimizer, self.schedule.factor(round) * self.optimizer.lr)
 
     def rates_in(self, round: int, specs: Specs) -> dict[str, float]:
         """Return the learning rate of each parameter in a round."""

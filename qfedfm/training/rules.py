@@ -5,7 +5,7 @@ its own: it is bound to a model, as a head is bound to sizes, and may ask a step
 All other parameters, and all of a model without a circuit that a machine can run (a classical twin), follow Adam.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -101,6 +101,13 @@ class Divided:
 def rule_of(optimizer: Optimizer | CircuitOptimizer, model: Model, round: int) -> Rule:
     """Return an optimiser's rule for a model in a round."""
     return optimizer.bind(model, round) if isinstance(optimizer, CircuitOptimizer) else FirstOrder(optimizer)
+
+
+def at_rate(optimizer: Optimizer | CircuitOptimizer, lr: float) -> Optimizer | CircuitOptimizer:
+    """Return an optimiser at another learning rate, rates of single parts moved in proportion."""
+    rates = {part: value * lr / optimizer.lr for part, value in optimizer.rates.items()}
+    moved: Optimizer | CircuitOptimizer = replace(optimizer, lr=lr, rates=rates)  # type: ignore[type-var]  # a protocol of dataclasses
+    return moved
 
 
 def own_weights(call: Call, owner: str) -> None:
