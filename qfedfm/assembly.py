@@ -28,6 +28,7 @@ from .federation.personal import own_models
 from .heads.model import Model
 from .params import Params, difference, stack
 from .qkd import NamesNodes
+from .records import divided
 from .seeds import stream
 from .training import CircuitOptimizer, Lane, train_cohort
 
@@ -94,14 +95,11 @@ class Federation:
         if missing:
             raise RunError(f"the checkpoint lacks {', '.join(missing)}: another version of qfedfm wrote it")
         self.server.round = round
-        self.server.params = {name: tensors[f"params/{name}"] for name in self.server.params}
-        for key, tensor in tensors.items():
-            owner, _, rest = key.partition("/")
-            if owner == "aggregation":
-                self.server.state[rest] = tensor
-            elif owner == "client":
-                client, _, name = rest.rpartition("/")  # a client's name may hold a slash, a parameter's does not
-                self.engine.cohort.memory.setdefault(client, {})[name] = tensor
+        params, state, clients = divided(tensors)
+        self.server.params = {name: params[name] for name in self.server.params}
+        self.server.state.update(state)
+        for client, kept in clients.items():
+            self.engine.cohort.memory.setdefault(client, {}).update(kept)
 
 
 def prepare(experiment: Experiment, progress: bool = True) -> Prepared:

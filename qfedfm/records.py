@@ -54,6 +54,20 @@ class Checkpoint:
     rounds_bytes: int
 
 
+def divided(tensors: Params) -> tuple[Params, Params, dict[str, Params]]:
+    """Return a checkpoint's tensors as the model, the server's own state, and what each client remembers."""
+    parts: dict[str, Params] = {"params": {}, "aggregation": {}}
+    clients: dict[str, Params] = {}
+    for key, tensor in tensors.items():
+        owner, _, rest = key.partition("/")
+        if owner == "client":
+            client, _, name = rest.rpartition("/")  # a client's name may hold a slash, a parameter's does not
+            clients.setdefault(client, {})[name] = tensor
+        else:
+            parts.setdefault(owner, {})[rest] = tensor
+    return parts["params"], parts["aggregation"], clients
+
+
 class RunDirectory:
     """One run's files. Make a new one with `create`, open one with the constructor."""
 

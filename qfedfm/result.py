@@ -29,7 +29,7 @@ from .ledger import Entry, Ledger
 from .notebook import table
 from .params import Params
 from .privacy import spent_by_client
-from .records import EXPERIMENT, REPORT, RunDirectory
+from .records import EXPERIMENT, REPORT, RunDirectory, divided
 from .report import Report, Section, write
 
 if TYPE_CHECKING:
@@ -96,15 +96,7 @@ class Result:
         if checkpoint is None:
             raise RunError(f"{record.folder} has no checkpoint yet: resume the run first")
         self.rounds: list[dict[str, Any]] = record.rounds(checkpoint)
-        self.params, self._server = (
-            {name.removeprefix(part): t for name, t in checkpoint.tensors.items() if name.startswith(part)}
-            for part in ("params/", "aggregation/")
-        )
-        self._memory: dict[str, Params] = {}
-        for key, tensor in checkpoint.tensors.items():
-            if key.startswith("client/"):
-                client, _, name = key.removeprefix("client/").rpartition("/")
-                self._memory.setdefault(client, {})[name] = tensor
+        self.params, self._server, self._memory = divided(checkpoint.tensors)
 
     @classmethod
     def load(cls, directory: str | Path) -> "Result":
@@ -456,7 +448,7 @@ def _report(result: Result, record: RunDirectory) -> Report:
                 sections.curves(result.plot, (shown, "loss" if result.task == "classes" else "r2")),
             ),
             sections.clients(each, shown, per_client, f"of {_whose(result)} on each client's own test rows"),
-            *sections.judged(judged, "What the round left, on the test rows."),
+            *sections.judged(judged, f"By {_whose(result)}, on the test rows."),
             *sections.partition(record.partition(), f"{experiment.clients.partition!r:.200}."),
             *sections.circuit({experiment.name: circuits}),
             Section(
