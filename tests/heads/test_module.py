@@ -10,6 +10,7 @@ import nets
 import pennylane as qml
 import pytest
 import torch
+from test_heads import OUT, C, F, R, case
 from tiny import experiment
 from torch import Tensor, nn
 
@@ -27,7 +28,6 @@ from qfedfm.quantum.library import load
 from qfedfm.quantum.statevector import simulate
 from qfedfm.training import Sgd
 
-C, R, F, OUT = 3, 4, 5, 2
 GATED = Module(nets.Gated, {"hidden": 6})
 PERCEPTRON = Module(nets.perceptron, {"widths": (6, 3)})
 RING = Variational("angle_ring", {"n": 2, "layers": 1})
@@ -35,17 +35,6 @@ TREE = Variational("tree_tensor_network", {"n": 2})
 AROUND = replace(RING, before=PERCEPTRON, after=GATED)
 SIDE_BY_SIDE = Parallel((RING, Variational("data_reuploading", {"n": 1, "layers": 2}, 0.5), TREE))
 HEADS = [GATED, PERCEPTRON, AROUND, SIDE_BY_SIDE, replace(SIDE_BY_SIDE, after=GATED), Mlp((3, 2), before=GATED)]
-
-
-def case(head: Head) -> tuple[Any, Params, Tensor]:
-    """Return the head's model in float64 with parameters of its own for each client, and random features."""
-    model = head.bind(F, OUT).with_precision("float64")
-    generator = torch.Generator().manual_seed(3)
-    params = {
-        spec.name: torch.randn(C, *spec.shape, generator=generator, dtype=torch.float64).requires_grad_()
-        for spec in model.specs
-    }
-    return model, params, torch.randn(C, R, F, generator=generator, dtype=torch.float64)
 
 
 def plain(form: nn.Module, params: Params, prefix: str, client: int) -> nn.Module:
