@@ -166,8 +166,7 @@ def page() -> str:
     for mistake in MISTAKES:
         error = provoke(mistake)
         said = textwrap.indent(str(error), "    ")
-        code = "\n".join(line for line in mistake.code.splitlines())
-        parts.append(f"## {mistake.title}\n\n```python\n{code}\n```\n\n`{type(error).__name__}`\n\n{said}\n")
+        parts.append(f"## {mistake.title}\n\n```python\n{mistake.code}\n```\n\n`{type(error).__name__}`\n\n{said}\n")
     return "\n".join(parts)
 
 
